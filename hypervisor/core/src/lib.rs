@@ -1,1 +1,17 @@
+//! The logic of Xenolith: everything that is not a register access.
+//!
+//! No `unsafe`, no hardware, no globals. The edge below is one trait, [`machine::Machine`]; what runs above (the run loop of `el2`)
+//! calls in with a guest's exit and gets back an outcome. See `hypervisor/README.md` for the layers and the lock order.
 #![no_std]
+#![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod addr;
+pub mod context;
+
+pub mod lock;
+pub mod machine;
