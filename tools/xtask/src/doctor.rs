@@ -37,10 +37,20 @@ pub fn doctor(install: bool) -> Result<()> {
     }
     for tool in &tools {
         let state = if present(tool) { "ok     " } else { "MISSING" };
-        println!("{state} {:<24} {} (Debian package {})", Path::new(tool.file).file_name().unwrap_or_default().display(), tool.purpose, tool.package);
+        println!(
+            "{state} {:<24} {} (Debian package {})",
+            Path::new(tool.file).file_name().unwrap_or_default().display(),
+            tool.purpose,
+            tool.package
+        );
     }
     let library = crate::toolchain::describe();
-    println!("{} {:<24} {}", if library.is_ok() { "ok     " } else { "MISSING" }, "Rust core library", library.as_deref().unwrap_or("no rustc"));
+    println!(
+        "{} {:<24} {}",
+        if library.is_ok() { "ok     " } else { "MISSING" },
+        "Rust core library",
+        library.as_deref().unwrap_or("no rustc")
+    );
     match missing(&tools).len() {
         0 => Ok(()),
         n => bail!("{n} missing: run `cargo xtask doctor --install` as root, or install the packages named above"),
@@ -56,7 +66,10 @@ pub fn need(tools: &[Tool]) -> Result<()> {
     let names: Vec<_> = missing.iter().map(|tool| tool.package).collect();
     let names = names.join(" ");
     let may = Path::new("/proc/self").metadata().is_ok_and(|me| std::os::unix::fs::MetadataExt::uid(&me) == 0) && present(&APT);
-    ensure!(may, "missing: {names}; as root on Debian: apt-get install {names} (or the packages of those tools elsewhere), then run this again");
+    ensure!(
+        may,
+        "missing: {names}; as root on Debian: apt-get install {names} (or the packages of those tools elsewhere), then run this again"
+    );
     install(&missing)
 }
 

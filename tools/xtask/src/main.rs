@@ -1,1 +1,75 @@
-fn main() {}
+//! `cargo xtask`: builds Xenolith, fetches Debian for it, boots both in QEMU, demonstrates and tests them.
+
+mod apt;
+mod doctor;
+mod guests;
+mod host;
+mod image;
+mod initrd;
+mod qemu;
+mod run;
+mod toolchain;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Builds, boots, demonstrates and tests Xenolith")]
+struct Cli {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Show what this machine lacks
+    Doctor {
+        /// Install it (as root on Debian)
+        #[arg(long)]
+        install: bool,
+    },
+    /// Build the hypervisor's image; its path is the last line of the output
+    Image {
+        /// With debug assertions, not optimised
+        #[arg(long)]
+        debug: bool,
+    },
+    /// Fetch Debian's kernel, Xen and tools, and pack the roots of Dom0 and DomU
+    Guests,
+    /// Boot Dom0 with its console on this terminal
+    Run {
+        #[command(flatten)]
+        options: qemu::Options,
+        /// Shell commands for Dom0 to run first; end with `poweroff -f` to come back
+        #[arg(long)]
+        cmd: Option<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    match perform(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn perform(task: Task) -> Result<()> {
+    match task {
+        Task::Doctor { install } => doctor::doctor(install),
+        Task::Image { debug } => {
+            println!("{}", image::image(debug)?.display());
+            Ok(())
+        }
+        Task::Guests => {
+            let guests = guests::guests()?;
+            print!("{}", guests.versions()?);
+            println!("{}", guests.kernel().display());
+            Ok(())
+        }
+        Task::Run { options, cmd } => run::run(options, cmd.as_deref()),
+    }
+}

@@ -1,0 +1,94 @@
+//! The QEMU machine: `virt` with EL2, the hypervisor as its kernel, Dom0's kernel and root put into memory by guest loaders.
+
+use crate::{doctor, guests::Guests, host, image};
+use anyhow::{Result, ensure};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What a user may choose of the machine.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Options {
+    /// The hypervisor: `xenolith` (built from this tree), `xen` (Debian's Xen 4.20), or the path of an image
+    #[arg(long, default_value = "xenolith")]
+    pub hyp: String,
+    /// CPUs
+    #[arg(long, default_value_t = 2)]
+    pub smp: u32,
+    /// Version of the interrupt controller
+    #[arg(long, default_value_t = 3)]
+    pub gic: u32,
+    /// The machine's memory
+    #[arg(long, default_value = "3G")]
+    pub mem: String,
+    /// Dom0's memory
+    #[arg(long, default_value = "1G")]
+    pub dom0_mem: String,
+    /// Dom0's vCPUs [default: as many as CPUs]
+    #[arg(long)]
+    pub dom0_vcpus: Option<u32>,
+    /// More options for the hypervisor
+    #[arg(long, default_value = "", allow_hyphen_values = true)]
+    pub hypargs: String,
+    /// More options for Dom0's kernel
+    #[arg(long, default_value = "", allow_hyphen_values = true)]
+    pub dom0args: String,
+    /// More options for QEMU, after `--`
+    #[arg(last = true)]
+    pub qemu: Vec<String>,
+}
+
+/// What the guest loaders put into memory for Dom0. The defaults are Debian's kernel and our root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Modules {
+    /// Dom0's kernel.
+    pub kernel: Option<PathBuf>,
+    /// Dom0's root.
+    pub initrd: Option<PathBuf>,
+}
+
+impl Modules {
+    /// Those of `guests`.
+    pub fn of(guests: &Guests) -> Self {
+        Self { kernel: Some(guests.kernel()), initrd: Some(guests.initrd()) }
+    }
+}
+
+/// The hypervisor's image that `name` stands for.
+pub fn hypervisor(name: &str, guests: &Guests) -> Result<PathBuf> {
+    let image = match name {
+        "xenolith" => image::image(false)?,
+        "xen" => guests.xen(),
+        path => path.into(),
+    };
+    ensure!(image.is_file(), "no hypervisor image {}", image.display());
+    Ok(image)
+}
+
+/// The QEMU command for this machine, still without a console.
+pub fn command(options: &Options, hypervisor: &Path, modules: &Modules) -> Result<Command> {
+    doctor::need(&[doctor::QEMU])?;
+    let mut qemu = Command::new(host::which(doctor::QEMU.file).unwrap_or_else(|| doctor::QEMU.file.into()));
+    let vcpus = options.dom0_vcpus.map(|n| format!(" dom0_max_vcpus={n}")).unwrap_or_default();
+    qemu.arg("-M").arg(format!("virt,virtualization=on,gic-version={}", options.gic));
+    qemu.args(["-cpu", "cortex-a57", "-m", &options.mem, "-smp", &options.smp.to_string(), "-no-reboot", "-nic", "none"]);
+    qemu.arg("-kernel").arg(hypervisor).arg("-append");
+    qemu.arg(format!("dom0_mem={}{vcpus} console=dtuart dtuart=/pl011@9000000 bootscrub=0 {}", options.dom0_mem, options.hypargs));
+    if let Some(kernel) = &modules.kernel {
+        let bootargs = format!("console=hvc0 rdinit=/init loglevel=4 {}", options.dom0args);
+        qemu.arg("-device").arg(format!(
+            "guest-loader,addr=0x60000000,kernel={},bootargs={}",
+            escape(&kernel.to_string_lossy()),
+            escape(&bootargs)
+        ));
+    }
+    if let Some(initrd) = &modules.initrd {
+        qemu.arg("-device").arg(format!("guest-loader,addr=0x68000000,initrd={}", escape(&initrd.to_string_lossy())));
+    }
+    qemu.args(&options.qemu);
+    Ok(qemu)
+}
+
+/// A value within a QEMU option, where a comma would end it.
+fn escape(value: &str) -> String {
+    value.replace(',', ",,")
+}
