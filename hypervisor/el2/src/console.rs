@@ -1,0 +1,139 @@
+//! The serial console: one UART, every byte also to whoever asked (the console ring), and the logger that prefixes `(XEN) `.
+
+use core::fmt::{self, Write};
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use log::{LevelFilter, Log, Metadata, Record};
+use spin::Once;
+use xenolith_core::addr::MachineAddr;
+use xenolith_core::lock::Lock;
+
+use crate::mm;
+use crate::pl011::{Pl011, Registers};
+
+/// Receives every byte that goes to the UART, in order. Called with the console locked: it must not log.
+pub type Tap = fn(&[u8]);
+
+static CONSOLE: Lock<Option<Pl011>> = Lock::new(None);
+static TAP: Once<Tap> = Once::new();
+/// Set by a dying CPU: the lock may be held by what died.
+static PANICKING: AtomicBool = AtomicBool::new(false);
+
+/// Starts the console on the PL011 at `at`, and the logger.
+///
+/// # Safety
+/// A PL011 is there, and nothing else drives it.
+pub unsafe fn init_pl011(at: MachineAddr) {
+    let registers = mm::map_device(at, size_of::<Registers>() as u64).cast::<Registers>();
+    // SAFETY: mapped as device memory for good; a PL011 by the caller's word.
+    *CONSOLE.lock() = Some(Pl011::new(unsafe { &*registers }));
+    if log::set_logger(&Logger).is_ok() {
+        log::set_max_level(LevelFilter::Info);
+    }
+}
+
+/// Sets the tap, once, for good.
+pub fn set_tap(tap: Tap) {
+    TAP.call_once(|| tap);
+}
+
+/// Writes bytes verbatim, but for a carriage return that each line feed gets on the UART.
+pub fn write(bytes: &[u8]) {
+    let guard = CONSOLE.lock();
+    if let Some(tap) = TAP.get() {
+        tap(bytes);
+    }
+    if let Some(uart) = &*guard {
+        to_uart(uart, bytes);
+    }
+}
+
+/// A received byte, if there is one.
+pub fn try_read() -> Option<u8> {
+    CONSOLE.lock().as_ref()?.try_read()
+}
+
+/// From now on the UART raises its interrupt while bytes wait. The interrupt itself is enabled at the GIC by the caller.
+pub fn enable_receive_interrupt() {
+    if let Some(uart) = &*CONSOLE.lock() {
+        uart.enable_receive_interrupt();
+    }
+}
+
+/// To be called on the UART's interrupt: hands each byte that waits to `byte`.
+pub fn receive(mut byte: impl FnMut(u8)) {
+    if let Some(uart) = &*CONSOLE.lock() {
+        uart.clear_receive_interrupt();
+    }
+    while let Some(received) = try_read() {
+        byte(received);
+    }
+}
+
+fn to_uart(uart: &Pl011, bytes: &[u8]) {
+    for byte in bytes {
+        if *byte == b'\n' {
+            uart.write(b'\r');
+        }
+        uart.write(*byte);
+    }
+}
+
+/// The console of a CPU that panics: waits for the lock only so long, then writes all the same.
+pub struct PanicConsole;
+
+impl PanicConsole {
+    /// The first CPU that panics gets it; a second one has nothing to add.
+    pub fn take() -> Option<Self> {
+        (!PANICKING.swap(true, Ordering::AcqRel)).then_some(Self)
+    }
+}
+
+impl Write for PanicConsole {
+    fn write_str(&mut self, s: &str) -> fmt::Result {
+        const PATIENCE: u32 = 10_000_000;
+        if !(0..PATIENCE).any(|_| !CONSOLE.is_locked()) {
+            // SAFETY: the holder is this CPU, which never gets back to it, or one that hangs: nobody is inside any more.
+            unsafe { CONSOLE.force_unlock() };
+        }
+        write(s.as_bytes());
+        Ok(())
+    }
+}
+
+struct Logger;
+
+/// One line, written whole so that lines of several CPUs do not mix; what is longer is cut.
+struct Line {
+    bytes: [u8; 256],
+    len: usize,
+}
+
+impl Write for Line {
+    fn write_str(&mut self, s: &str) -> fmt::Result {
+        let room = &mut self.bytes[self.len..];
+        let n = s.len().min(room.len());
+        room[..n].copy_from_slice(&s.as_bytes()[..n]);
+        self.len += n;
+        Ok(())
+    }
+}
+
+impl Log for Logger {
+    fn enabled(&self, metadata: &Metadata) -> bool {
+        metadata.level() <= log::max_level()
+    }
+
+    fn log(&self, record: &Record) {
+        if self.enabled(record.metadata()) {
+            let mut line = Line { bytes: [0; 256], len: 0 };
+            // Line never fails; a Display that does leaves what it wrote so far.
+            let _ = write!(line, "(XEN) {}", record.args());
+            let end = line.len.min(line.bytes.len() - 1);
+            line.bytes[end] = b'\n';
+            write(&line.bytes[..=end]);
+        }
+    }
+
+    fn flush(&self) {}
+}
