@@ -61,15 +61,16 @@ impl Apt {
     }
 
     fn fetch(&self, verb: &[&str], packages: &[String], into: &Path) -> Result<Vec<PathBuf>> {
-        let apt_get = || {
+        let apt_get = |dir: &Path| {
             let mut command = self.command("apt-get");
-            command.current_dir(into).arg("-qq").args(verb).args(packages);
+            command.current_dir(dir).arg("-qq").args(verb).args(packages);
             command
         };
         let what = || format!("cannot download {} from the Debian mirror", packages.join(" "));
-        // What is wanted, before what of it is in the cache already: `print-uris` leaves that out for `install`.
-        let files = host::output(apt_get().arg("--print-uris").args(["-o", "Dir::Cache::Archives=/nonexistent/"])).with_context(what)?;
-        host::output(&mut apt_get()).with_context(what)?;
+        // All that is wanted, also what was downloaded before: apt-get leaves that out, so it must look elsewhere.
+        let files =
+            host::output(apt_get(&self.root).args(["--print-uris", "-o", "Dir::Cache::Archives=/nonexistent/"])).with_context(what)?;
+        host::output(&mut apt_get(into)).with_context(what)?;
         Ok(files.lines().filter_map(|line| line.split(' ').nth(1)).map(|file| into.join(file)).collect())
     }
 

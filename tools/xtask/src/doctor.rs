@@ -73,7 +73,7 @@ pub fn need(tools: &[Tool]) -> Result<()> {
     install(&missing)
 }
 
-fn missing<'a>(tools: &'a [Tool]) -> Vec<&'a Tool> {
+fn missing(tools: &[Tool]) -> Vec<&Tool> {
     tools.iter().filter(|tool| !present(tool)).collect()
 }
 

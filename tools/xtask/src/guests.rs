@@ -138,6 +138,10 @@ fn domu(from: &Path, modules: &Path) -> Result<Root> {
     let mut root = base(from)?;
     add_modules(&mut root, modules, DOMU_MODULES)?;
     root.file("init", DOMU_INIT, 0o755);
+    // What the kernel runs when xl asks the domain to end: there is no init to tell.
+    for end in ["poweroff", "reboot"] {
+        root.file(&format!("sbin/{end}"), format!("#!/bin/sh\nexec /bin/{end} -f\n"), 0o755);
+    }
     Ok(root)
 }
 

@@ -1,14 +1,18 @@
 //! `cargo xtask`: builds Xenolith, fetches Debian for it, boots both in QEMU, demonstrates and tests them.
 
 mod apt;
+mod console;
+mod demo;
 mod doctor;
 mod guests;
 mod host;
 mod image;
 mod initrd;
 mod qemu;
+mod report;
 mod run;
 mod toolchain;
+mod xl;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -45,6 +49,11 @@ enum Task {
         #[arg(long)]
         cmd: Option<String>,
     },
+    /// Show Debian on Xenolith from boot to power-off: xl, a DomU and the network between them
+    Demo {
+        #[command(flatten)]
+        options: qemu::Options,
+    },
 }
 
 fn main() -> ExitCode {
@@ -71,5 +80,6 @@ fn perform(task: Task) -> Result<()> {
             Ok(())
         }
         Task::Run { options, cmd } => run::run(options, cmd.as_deref()),
+        Task::Demo { options } => demo::demo(&options),
     }
 }

@@ -1,0 +1,83 @@
+//! `cargo xtask demo`: Debian on the hypervisor, from Dom0's boot to power-off, every step seen to happen.
+
+use crate::console::Machine;
+use crate::guests;
+use crate::host;
+use crate::qemu::{self, Modules, Options};
+use crate::report::{self, Stage, Step};
+use crate::xl;
+use anyhow::{Result, ensure};
+
+const STEPS: &[Step] = &[
+    ("Dom0 boots", dom0_boots),
+    ("Dom0 controls the machine", dom0_controls),
+    ("xl info", xl_info),
+    ("xl create", |stage| xl::create(&mut stage.machine, "domu1", 2, "")),
+    ("the DomU is up", |stage| xl::up(&mut stage.machine, "domu1")),
+    ("ping", |stage| xl::ping(&mut stage.machine, 2)),
+    ("iperf3, Dom0 to DomU", |stage| xl::rate(&mut stage.machine, 2, "")),
+    ("iperf3, DomU to Dom0", |stage| xl::rate(&mut stage.machine, 2, "-R")),
+    ("xl shutdown", xl_shutdown),
+    ("xl create, again", |stage| xl::create(&mut stage.machine, "domu1", 2, "")),
+    ("the DomU is up, again", |stage| xl::up(&mut stage.machine, "domu1")),
+    ("xl destroy", xl_destroy),
+    ("all memory given back", memory_back),
+    ("power-off", power_off),
+];
+
+/// Boots and demonstrates; an error if any step did not happen.
+pub fn demo(options: &Options) -> Result<()> {
+    eprintln!("preparing {} and Debian (cached after the first time)", options.hyp);
+    let guests = guests::guests()?;
+    let hypervisor = qemu::hypervisor(&options.hyp, &guests)?;
+    let log = host::target_dir().join("xenolith/demo.log");
+    eprintln!("booting {} on {} CPUs; console in {}", hypervisor.display(), options.smp, log.display());
+    let machine = Machine::start(qemu::command(options, &hypervisor, &Modules::of(&guests))?, &log)?;
+    let mut stage = Stage { machine, cpus: options.smp, vcpus: options.dom0_vcpus.unwrap_or(options.smp), free: 0 };
+    report::perform(&mut stage, STEPS)
+}
+
+fn dom0_boots(stage: &mut Stage) -> Result<String> {
+    stage.machine.wait_for("(XEN) ", 30)?;
+    stage.machine.wait_for_dom0(180)?;
+    let vcpus: u32 = stage.machine.sh("grep -c ^processor /proc/cpuinfo", 30)?.trim().parse()?;
+    ensure!(vcpus == stage.vcpus, "Dom0 has {vcpus} CPUs, not {}", stage.vcpus);
+    Ok(format!("{} on {vcpus} CPUs", stage.machine.sh("uname -sr", 30)?.trim()))
+}
+
+fn dom0_controls(stage: &mut Stage) -> Result<String> {
+    let capabilities = stage.machine.sh("cat /proc/xen/capabilities", 30)?;
+    ensure!(capabilities.trim() == "control_d", "/proc/xen/capabilities says {capabilities:?}");
+    Ok("/proc/xen/capabilities: control_d".into())
+}
+
+fn xl_info(stage: &mut Stage) -> Result<String> {
+    let info = stage.machine.sh("xl info", 30)?;
+    let version = xl::field(&info, "xen_version")?;
+    ensure!(version.starts_with("4.20"), "xen_version is {version}, not 4.20");
+    ensure!(xl::field(&info, "nr_cpus")? == stage.cpus.to_string(), "nr_cpus is {}", xl::field(&info, "nr_cpus")?);
+    Ok(format!("version {version}, {} CPUs, {} MiB free", stage.cpus, xl::field(&info, "free_memory")?))
+}
+
+fn xl_shutdown(stage: &mut Stage) -> Result<String> {
+    stage.machine.sh("xl shutdown -w domu1 && gone domu1", 90)?;
+    // From here on memory must be constant: Dom0 has what it takes to serve a DomU (grant frames, event channel pages).
+    stage.free = xl::settled(&mut stage.machine)?;
+    Ok(format!("the DomU went down by itself, {} kB free", stage.free))
+}
+
+fn xl_destroy(stage: &mut Stage) -> Result<String> {
+    stage.machine.sh("xl destroy domu1 && gone domu1", 60)?;
+    Ok("the DomU is gone".into())
+}
+
+fn memory_back(stage: &mut Stage) -> Result<String> {
+    xl::free_is_again(&mut stage.machine, stage.free)?;
+    Ok(format!("{} kB free, as before its creation", stage.free))
+}
+
+fn power_off(stage: &mut Stage) -> Result<String> {
+    stage.machine.type_line("poweroff -f")?;
+    stage.machine.wait_off(30)?;
+    Ok("the machine is off".into())
+}
