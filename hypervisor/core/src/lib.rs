@@ -12,6 +12,7 @@ extern crate std;
 
 pub mod addr;
 pub mod context;
+pub mod evtchn;
 
 pub mod lock;
 pub mod machine;

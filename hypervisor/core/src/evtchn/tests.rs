@@ -1,0 +1,1 @@
+//! Tests of the event channels against fake memory.
