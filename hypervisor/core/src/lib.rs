@@ -12,6 +12,7 @@ extern crate std;
 
 pub mod addr;
 pub mod context;
+pub mod gnttab;
 pub mod evtchn;
 
 pub mod lock;
