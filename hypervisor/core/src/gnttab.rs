@@ -130,11 +130,7 @@ impl GrantTable {
     /// An empty table that may grow to `max_frames` frames, and a maptrack of up to `max_maptrack_frames`.
     /// The domain's creator gives it its first frame with [`GrantTable::grow`].
     pub fn new(max_frames: u32, max_maptrack_frames: u32) -> Self {
-        Self {
-            table: Lock::new(Table::default()),
-            maptrack: Lock::new(maptrack::Maptrack::new(max_maptrack_frames)),
-            max_frames,
-        }
+        Self { table: Lock::new(Table::default()), maptrack: Lock::new(maptrack::Maptrack::new(max_maptrack_frames)), max_frames }
     }
 
     // The table: what this domain grants.
@@ -216,14 +212,15 @@ impl GrantTable {
     /// `None` says that there are more, from the new `*from` on.
     pub fn is_granted(&self, mfn: Mfn, grantee: DomainId, from: &mut u32, budget: u32) -> Option<bool> {
         let table = self.table.lock();
-        for reference in (*from..).take(budget as usize) {
-            let Some(active) = table.active.get(reference) else { return Some(false) };
+        let end = from.saturating_add(budget);
+        for reference in *from..end {
+            let Some(active) = table.active.get(reference) else { break };
             if active.is_pinned() && active.mfn == mfn && active.grantee == grantee {
                 return Some(true);
             }
         }
-        *from = from.saturating_add(budget);
-        None
+        *from = end;
+        if table.active.get(end).is_some() { None } else { Some(false) }
     }
 
     /// Entries in use, `(reference, grantee, frame)`: to warn at the domain's death, and for the audit.

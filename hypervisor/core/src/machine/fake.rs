@@ -2,7 +2,7 @@
 
 use super::{Machine, Power, Trigger};
 use crate::addr::{CpuId, MachineAddr, Vmid};
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::Mutex;
 use std::vec::Vec;
 use std::{boxed::Box, vec};
@@ -32,12 +32,23 @@ pub struct FakeMachine {
     pub asked: Mutex<Vec<Asked>>,
     /// The counter.
     pub now: AtomicU64,
+    /// How many of the next `cas_u32` find that a guest has just changed the word: each flips `meddle_bits` of it first.
+    pub meddle: AtomicU32,
+    /// Which bits that guest flips.
+    pub meddle_bits: AtomicU32,
 }
 
 impl FakeMachine {
     /// A machine with `pages` pages of zeroed RAM from machine address `base`; leaked, as the real one lives for ever.
     pub fn leak(base: u64, pages: usize) -> &'static Self {
-        Box::leak(Box::new(Self { base, ram: Mutex::new(vec![0; pages * 4096]), asked: Mutex::new(Vec::new()), now: AtomicU64::new(0) }))
+        Box::leak(Box::new(Self {
+            base,
+            ram: Mutex::new(vec![0; pages * 4096]),
+            asked: Mutex::new(Vec::new()),
+            now: AtomicU64::new(0),
+            meddle: AtomicU32::new(0),
+            meddle_bits: AtomicU32::new(0),
+        }))
     }
 
     /// The record since the last call.
@@ -88,6 +99,10 @@ impl Machine for FakeMachine {
         self.update(at, |_| Some(value.to_le_bytes()));
     }
     fn cas_u32(&self, at: MachineAddr, old: u32, new: u32) -> Result<u32, u32> {
+        if self.meddle.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok() {
+            let bits = self.meddle_bits.load(Ordering::SeqCst);
+            self.update(at, |b| Some((u32::from_le_bytes(b) ^ bits).to_le_bytes()));
+        }
         let was = u32::from_le_bytes(self.update(at, |b| (b == old.to_le_bytes()).then(|| new.to_le_bytes())));
         if was == old { Ok(was) } else { Err(was) }
     }
