@@ -127,10 +127,20 @@ pub struct GrantTable {
 }
 
 impl GrantTable {
-    /// An empty table that may grow to `max_frames` frames, and a maptrack of up to `max_maptrack_frames`.
-    /// The domain's creator gives it its first frame with [`GrantTable::grow`].
-    pub fn new(max_frames: u32, max_maptrack_frames: u32) -> Self {
-        Self { table: Lock::new(Table::default()), maptrack: Lock::new(maptrack::Maptrack::new(max_maptrack_frames)), max_frames }
+    /// A table of one frame, `first` (a zeroed page of the hypervisor's own), that may grow to `max_frames`; a maptrack of up to
+    /// `max_maptrack_frames`.
+    ///
+    /// # Errors
+    /// [`GrantError::TooManyFrames`] if not even one frame is allowed, [`GrantError::OutOfMemory`]; `first` is still the caller's.
+    pub fn new(max_frames: u32, max_maptrack_frames: u32, first: Mfn) -> Result<Self, GrantError> {
+        let mut table = Table::default();
+        if max_frames == 0 {
+            return Err(GrantError::TooManyFrames);
+        }
+        table.reserve(1)?;
+        table.frames.push(TableFrame { mfn: first, gfn: None });
+        let maptrack = Lock::new(maptrack::Maptrack::new(max_maptrack_frames));
+        Ok(Self { table: Lock::new(table), maptrack, max_frames })
     }
 
     // The table: what this domain grants.
@@ -265,9 +275,7 @@ impl GrantTable {
         if missing > pages.len() {
             return Err(GrantError::OutOfMemory);
         }
-        table.frames.try_reserve_exact(missing).map_err(|_| GrantError::OutOfMemory)?;
-        let total = table.frames.len() + missing;
-        table.active.grow(total)?;
+        table.reserve(missing)?;
         for _ in 0..missing {
             if let Some(mfn) = pages.pop() {
                 table.frames.push(TableFrame { mfn, gfn: None });
@@ -281,7 +289,8 @@ impl GrantTable {
         self.table.lock().frames.get(index as usize).copied()
     }
 
-    /// Says that the caller maps a frame at `gfn`, and returns the frame to map; if the mapping fails, [`GrantTable::unplace`] it.
+    /// Says that the caller maps a frame at `gfn` of this domain, and returns the frame to map.
+    /// If that fails, or when the mapping goes: [`GrantTable::forget_place_of`].
     ///
     /// # Errors
     /// [`GrantError::BadRef`] if there is no such frame, [`GrantError::Pinned`] if it is mapped already.
@@ -295,22 +304,18 @@ impl GrantTable {
         Ok(frame.mfn)
     }
 
-    /// The domain's own mapping of a frame at `gfn` is gone. Returns whether it was one of this table.
-    pub fn unplace(&self, mfn: Mfn, gfn: Gfn) -> bool {
+    /// The domain's own mapping of a page of the hypervisor is gone: if it is a frame of this table, it may be mapped elsewhere.
+    pub fn forget_place_of(&self, mfn: Mfn) {
         let mut table = self.table.lock();
-        match table.frames.iter_mut().find(|f| f.mfn == mfn && f.gfn == Some(gfn)) {
-            Some(frame) => {
-                frame.gfn = None;
-                true
-            }
-            None => false,
+        if let Some(frame) = table.frames.iter_mut().find(|f| f.mfn == mfn) {
+            frame.gfn = None;
         }
     }
 
     /// Ends the table of a dead domain: nothing can be pinned any more. Returns its frames, which are the caller's to put.
     /// Entries still in use stay counted until their users let go.
-    pub fn retire(&self) -> Vec<TableFrame> {
-        core::mem::take(&mut self.table.lock().frames)
+    pub fn take_frames(&self) -> impl Iterator<Item = Mfn> + use<> {
+        core::mem::take(&mut self.table.lock().frames).into_iter().map(|f| f.mfn)
     }
 
     // The maptrack: what this domain has mapped.
@@ -369,6 +374,12 @@ impl GrantTable {
 impl Table {
     fn frame_count(&self) -> u32 {
         u32::try_from(self.frames.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Allocates what the hypervisor needs for `more` frames.
+    fn reserve(&mut self, more: usize) -> Result<(), GrantError> {
+        self.frames.try_reserve_exact(more).map_err(|_| GrantError::OutOfMemory)?;
+        self.active.grow(self.frames.len() + more)
     }
 
     fn pinned(&self, reference: u32) -> bool {

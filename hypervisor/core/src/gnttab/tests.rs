@@ -27,9 +27,7 @@ struct Granter {
 
 impl Granter {
     fn new() -> Self {
-        let grants = GrantTable::new(LIMIT, 2);
-        grants.grow(1, &mut vec![Mfn(TABLE)]).unwrap();
-        Self { machine: FakeMachine::leak(BASE, LIMIT as usize), grants }
+        Self { machine: FakeMachine::leak(BASE, LIMIT as usize), grants: GrantTable::new(LIMIT, 2, Mfn(TABLE)).unwrap() }
     }
 
     fn at(reference: u32) -> MachineAddr {
@@ -249,6 +247,12 @@ fn the_table_grows_up_to_its_limit() {
 }
 
 #[test]
+fn a_table_has_a_frame() {
+    assert_eq!(GrantTable::new(0, 1, Mfn(TABLE)).err(), Some(GrantError::TooManyFrames));
+    assert_eq!(GrantTable::new(1, 0, Mfn(TABLE)).unwrap().reserve(), Err(GrantError::NoHandle));
+}
+
+#[test]
 fn a_frame_is_mapped_in_one_place() {
     let g = Granter::new();
     assert_eq!(g.grants.frame(0), Some(TableFrame { mfn: Mfn(TABLE), gfn: None }));
@@ -256,9 +260,9 @@ fn a_frame_is_mapped_in_one_place() {
     assert_eq!(g.grants.place(0, Gfn(5)), Ok(Mfn(TABLE)));
     assert_eq!(g.grants.place(0, Gfn(6)), Err(GrantError::Pinned));
     assert_eq!(g.grants.place(0, Gfn(5)), Err(GrantError::Pinned));
-    assert!(!g.grants.unplace(Mfn(TABLE), Gfn(6)) && !g.grants.unplace(Mfn(TABLE + 1), Gfn(5)));
+    g.grants.forget_place_of(Mfn(TABLE + 1));
     assert_eq!(g.grants.frame(0).unwrap().gfn, Some(Gfn(5)));
-    assert!(g.grants.unplace(Mfn(TABLE), Gfn(5)));
+    g.grants.forget_place_of(Mfn(TABLE));
     assert_eq!(g.grants.place(0, Gfn(6)), Ok(Mfn(TABLE)));
 }
 
@@ -283,7 +287,7 @@ fn users_of_a_dead_granter_let_go_later() {
     let g = Granter::new();
     g.write(1, GTF_PERMIT_ACCESS, FRIEND, 7);
     g.pin(1, true).unwrap();
-    assert_eq!(g.grants.retire(), [TableFrame { mfn: Mfn(TABLE), gfn: None }]);
+    assert!(g.grants.take_frames().eq([Mfn(TABLE)]));
     assert_eq!(g.pin(1, true), Err(GrantError::BadRef));
     let mut pinned = vec![];
     g.grants.for_each_pinned(|r, d, m| pinned.push((r, d, m)));
@@ -305,7 +309,7 @@ fn map(grants: &GrantTable, n: u32) -> Handle {
 
 #[test]
 fn a_handle_is_claimed_once() {
-    let grants = GrantTable::new(1, 1);
+    let grants = GrantTable::new(1, 1, Mfn(TABLE)).unwrap();
     let handle = grants.reserve().unwrap();
     assert_eq!(grants.claim(handle), Err(GrantError::BadHandle), "a map is under way");
     grants.commit(handle, entry(5));
@@ -326,7 +330,7 @@ fn a_handle_is_claimed_once() {
 
 #[test]
 fn many_unmaps_at_once_have_one_winner() {
-    let grants = GrantTable::new(1, 1);
+    let grants = GrantTable::new(1, 1, Mfn(TABLE)).unwrap();
     for n in 0..200 {
         let handle = map(&grants, n);
         let wins = std::thread::scope(|s| {
@@ -340,7 +344,7 @@ fn many_unmaps_at_once_have_one_winner() {
 
 #[test]
 fn handles_run_out_at_the_limit() {
-    let grants = GrantTable::new(1, 2);
+    let grants = GrantTable::new(1, 2, Mfn(TABLE)).unwrap();
     let handles: HashSet<_> = (0..2 * HANDLES_PER_FRAME).map(|n| map(&grants, n)).collect();
     assert_eq!(handles.len(), 512);
     assert_eq!(grants.reserve(), Err(GrantError::NoHandle));
@@ -357,7 +361,7 @@ fn handles_run_out_at_the_limit() {
 
 #[test]
 fn a_dying_domain_lets_go_step_by_step() {
-    let grants = GrantTable::new(1, 2);
+    let grants = GrantTable::new(1, 2, Mfn(TABLE)).unwrap();
     assert_eq!(grants.drain(&mut 10), Drained::Done);
     for n in 0..300 {
         map(&grants, n);
