@@ -11,6 +11,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod addr;
+pub mod boot;
 pub mod context;
 pub mod gnttab;
 pub mod evtchn;
