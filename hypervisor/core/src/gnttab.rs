@@ -104,18 +104,9 @@ pub struct Request {
     pub purpose: Use,
 }
 
-/// A frame of the shared table.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct TableFrame {
-    /// The page, of the hypervisor's own.
-    pub mfn: Mfn,
-    /// Where the granter has it mapped: in one place only.
-    pub gfn: Option<Gfn>,
-}
-
 #[derive(Default)]
 struct Table {
-    frames: Vec<TableFrame>,
+    frames: Vec<Mfn>,
     active: ActiveEntries,
 }
 
@@ -138,7 +129,7 @@ impl GrantTable {
             return Err(GrantError::TooManyFrames);
         }
         table.reserve(1)?;
-        table.frames.push(TableFrame { mfn: first, gfn: None });
+        table.frames.push(first);
         let maptrack = Lock::new(maptrack::Maptrack::new(max_maptrack_frames));
         Ok(Self { table: Lock::new(table), maptrack, max_frames })
     }
@@ -278,44 +269,21 @@ impl GrantTable {
         table.reserve(missing)?;
         for _ in 0..missing {
             if let Some(mfn) = pages.pop() {
-                table.frames.push(TableFrame { mfn, gfn: None });
+                table.frames.push(mfn);
             }
         }
         Ok(())
     }
 
-    /// One frame.
-    pub fn frame(&self, index: u32) -> Option<TableFrame> {
+    /// The machine frame in which frame `index` of the table lies.
+    pub fn frame(&self, index: u32) -> Option<Mfn> {
         self.table.lock().frames.get(index as usize).copied()
-    }
-
-    /// Says that the caller maps a frame at `gfn` of this domain, and returns the frame to map.
-    /// If that fails, or when the mapping goes: [`GrantTable::forget_place_of`].
-    ///
-    /// # Errors
-    /// [`GrantError::BadRef`] if there is no such frame, [`GrantError::Pinned`] if it is mapped already.
-    pub fn place(&self, index: u32, gfn: Gfn) -> Result<Mfn, GrantError> {
-        let mut table = self.table.lock();
-        let frame = table.frames.get_mut(index as usize).ok_or(GrantError::BadRef)?;
-        if frame.gfn.is_some() {
-            return Err(GrantError::Pinned);
-        }
-        frame.gfn = Some(gfn);
-        Ok(frame.mfn)
-    }
-
-    /// The domain's own mapping of a page of the hypervisor is gone: if it is a frame of this table, it may be mapped elsewhere.
-    pub fn forget_place_of(&self, mfn: Mfn) {
-        let mut table = self.table.lock();
-        if let Some(frame) = table.frames.iter_mut().find(|f| f.mfn == mfn) {
-            frame.gfn = None;
-        }
     }
 
     /// Ends the table of a dead domain: nothing can be pinned any more. Returns its frames, which are the caller's to put.
     /// Entries still in use stay counted until their users let go.
-    pub fn take_frames(&self) -> impl Iterator<Item = Mfn> + use<> {
-        core::mem::take(&mut self.table.lock().frames).into_iter().map(|f| f.mfn)
+    pub fn take_frames(&self) -> Vec<Mfn> {
+        core::mem::take(&mut self.table.lock().frames)
     }
 
     // The maptrack: what this domain has mapped.
@@ -390,6 +358,6 @@ impl Table {
         let index = reference as usize;
         let frame = self.frames.get(index / ENTRIES_PER_FRAME).ok_or(GrantError::BadRef)?;
         let offset = (index % ENTRIES_PER_FRAME) * core::mem::size_of::<abi::GrantEntryV1>();
-        Ok(Entry(MachineAddr(frame.mfn.address().0 + offset as u64)))
+        Ok(Entry(MachineAddr(frame.address().0 + offset as u64)))
     }
 }

@@ -4,10 +4,10 @@
 //! handle that several vCPUs unmap at once is claimed by exactly one of them, and is handed out again only after its owner let go of it.
 
 use super::GrantError;
-use crate::addr::{Gfn, Vmid};
+use crate::addr::{Gfn, Mfn, Vmid};
 use alloc::vec::Vec;
 
-/// Handles per maptrack frame: 16 bytes each, as in Xen, so that `max_maptrack_frames` means the same number of mappings.
+/// Handles per maptrack frame, as in Xen, so that `max_maptrack_frames` means the same number of mappings.
 pub const HANDLES_PER_FRAME: u32 = 256;
 
 /// Names a mapping, `grant_handle_t`.
@@ -19,6 +19,8 @@ pub struct Handle(pub u32);
 pub struct MapEntry {
     /// Where it is mapped in the mapper's space.
     pub gfn: Gfn,
+    /// The frame that is mapped.
+    pub mfn: Mfn,
     /// The reference in the granter's table.
     pub reference: u32,
     /// The granter.
@@ -35,10 +37,11 @@ enum State {
     Claimed,
 }
 
-/// What is known of a handle; an enum with two kinds of mapping would take half as much memory again.
+/// What is known of a handle; an enum with two kinds of mapping would take a third more memory.
 #[derive(Clone, Copy)]
 struct Slot {
     gfn: Gfn,
+    mfn: Mfn,
     /// The reference; of a free slot, the next free one.
     reference: u32,
     granter: Vmid,
@@ -48,11 +51,11 @@ struct Slot {
 
 impl Slot {
     const fn free(next: u32) -> Self {
-        Self { gfn: Gfn(0), reference: next, granter: Vmid(0), write: false, state: State::Free }
+        Self { gfn: Gfn(0), mfn: Mfn(0), reference: next, granter: Vmid(0), write: false, state: State::Free }
     }
 
     fn entry(&self) -> MapEntry {
-        MapEntry { gfn: self.gfn, reference: self.reference, granter: self.granter, write: self.write }
+        MapEntry { gfn: self.gfn, mfn: self.mfn, reference: self.reference, granter: self.granter, write: self.write }
     }
 }
 
@@ -105,8 +108,8 @@ impl Maptrack {
     /// Makes a reserved handle name `entry`.
     pub fn commit(&mut self, handle: Handle, entry: MapEntry) {
         if let Some(slot) = self.slot_in(handle.0, &[State::Reserved]) {
-            let MapEntry { gfn, reference, granter, write } = entry;
-            *slot = Slot { gfn, reference, granter, write, state: State::Mapped };
+            let MapEntry { gfn, mfn, reference, granter, write } = entry;
+            *slot = Slot { gfn, mfn, reference, granter, write, state: State::Mapped };
         }
     }
 
@@ -192,4 +195,4 @@ impl Maptrack {
     }
 }
 
-const _: () = assert!(core::mem::size_of::<Slot>() == 16);
+const _: () = assert!(core::mem::size_of::<Slot>() == 24);

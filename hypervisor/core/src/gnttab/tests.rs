@@ -242,6 +242,7 @@ fn the_table_grows_up_to_its_limit() {
     g.grants.grow(2, &mut pages).unwrap();
     g.grants.grow(0, &mut pages).unwrap();
     assert_eq!((g.grants.frame_count(), pages.len()), (2, 1));
+    assert_eq!([0, 1, 2].map(|n| g.grants.frame(n)), [Some(Mfn(TABLE)), Some(Mfn(TABLE + 1)), None]);
     g.write(512 + 3, GTF_PERMIT_ACCESS, FRIEND, 7);
     assert_eq!(g.pin(512 + 3, false), Ok(Mfn(0x1007)));
 }
@@ -250,20 +251,6 @@ fn the_table_grows_up_to_its_limit() {
 fn a_table_has_a_frame() {
     assert_eq!(GrantTable::new(0, 1, Mfn(TABLE)).err(), Some(GrantError::TooManyFrames));
     assert_eq!(GrantTable::new(1, 0, Mfn(TABLE)).unwrap().reserve(), Err(GrantError::NoHandle));
-}
-
-#[test]
-fn a_frame_is_mapped_in_one_place() {
-    let g = Granter::new();
-    assert_eq!(g.grants.frame(0), Some(TableFrame { mfn: Mfn(TABLE), gfn: None }));
-    assert_eq!(g.grants.place(1, Gfn(5)), Err(GrantError::BadRef));
-    assert_eq!(g.grants.place(0, Gfn(5)), Ok(Mfn(TABLE)));
-    assert_eq!(g.grants.place(0, Gfn(6)), Err(GrantError::Pinned));
-    assert_eq!(g.grants.place(0, Gfn(5)), Err(GrantError::Pinned));
-    g.grants.forget_place_of(Mfn(TABLE + 1));
-    assert_eq!(g.grants.frame(0).unwrap().gfn, Some(Gfn(5)));
-    g.grants.forget_place_of(Mfn(TABLE));
-    assert_eq!(g.grants.place(0, Gfn(6)), Ok(Mfn(TABLE)));
 }
 
 #[test]
@@ -287,7 +274,7 @@ fn users_of_a_dead_granter_let_go_later() {
     let g = Granter::new();
     g.write(1, GTF_PERMIT_ACCESS, FRIEND, 7);
     g.pin(1, true).unwrap();
-    assert!(g.grants.take_frames().eq([Mfn(TABLE)]));
+    assert_eq!(g.grants.take_frames(), [Mfn(TABLE)]);
     assert_eq!(g.pin(1, true), Err(GrantError::BadRef));
     let mut pinned = vec![];
     g.grants.for_each_pinned(|r, d, m| pinned.push((r, d, m)));
@@ -298,7 +285,7 @@ fn users_of_a_dead_granter_let_go_later() {
 }
 
 fn entry(n: u32) -> MapEntry {
-    MapEntry { gfn: Gfn(u64::from(n) + 100), reference: n, granter: Vmid(9), write: n.is_multiple_of(2) }
+    MapEntry { gfn: Gfn(u64::from(n) + 100), mfn: Mfn(7), reference: n, granter: Vmid(9), write: n.is_multiple_of(2) }
 }
 
 fn map(grants: &GrantTable, n: u32) -> Handle {

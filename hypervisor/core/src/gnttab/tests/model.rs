@@ -156,7 +156,7 @@ fn run(actions: Vec<Action>) {
                     Some(entry) if !hold_fails || entry.pinned.is_some() => {
                         entry.pin(grantee, write);
                         assert_eq!(pinned.ok().map(|m| m.0), entry.pinned.map(|(_, m)| m));
-                        g.grants.commit(handle, MapEntry { gfn: Gfn(1), reference, granter: Vmid(1), write });
+                        g.grants.commit(handle, MapEntry { gfn: Gfn(1), mfn: Mfn(2), reference, granter: Vmid(1), write });
                         mapped.push((handle, reference, write));
                     }
                     _ => {
