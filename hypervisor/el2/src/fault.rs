@@ -5,6 +5,7 @@ use core::panic::PanicInfo;
 
 use crate::console::PanicConsole;
 use crate::mm::layout::*;
+use crate::gic_v3;
 use crate::sysreg::read;
 
 /// The registers at a fault of EL2, as `vectors` stores them.
@@ -80,7 +81,10 @@ fn frame_pointer() -> u64 {
 }
 
 /// Stops the other CPUs, then this one.
-fn stop() -> ! {
+pub fn stop() -> ! {
+    if gic_v3::is_ready() {
+        gic_v3::send_sgi_to_others(gic_v3::SGI_STOP);
+    }
     halt()
 }
 

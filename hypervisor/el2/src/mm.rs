@@ -32,6 +32,7 @@ struct Memory {
 
 unsafe extern "C" {
     static __image_end: u8;
+    static __rodata_end: u8;
     static image_l1: u8;
 }
 
@@ -48,16 +49,17 @@ pub fn init(image: u64) {
     sysreg::tlbi_el2_all();
 }
 
-/// The machine addresses that the image occupies with its .bss: never given to a domain, never in the direct map.
+/// The machine addresses that the image occupies with its .bss: never given to a domain.
 pub fn image_range() -> (MachineAddr, u64) {
     (MachineAddr(IMAGE.load(Ordering::Relaxed)), (&raw const __image_end) as u64 - IMAGE_BASE)
 }
 
-/// Enters a bank of RAM into the direct map, but for the image itself. Partial pages at the ends are left out.
+/// Enters a bank of RAM into the direct map, but for the image's text and constants, which nothing may write. Partial pages at the ends are left out.
 ///
 /// Every byte of `[start, start + len)` must be RAM that may be mapped cacheable; banks must not overlap.
 pub fn map_ram(start: MachineAddr, len: u64) {
-    let (image, image_len) = image_range();
+    let (image, _) = image_range();
+    let constants_end = image.0 + (&raw const __rodata_end) as u64 - IMAGE_BASE;
     let start_page = start.0.next_multiple_of(PAGE_SIZE);
     let end = ((start.0 + len) & !(PAGE_SIZE - 1)).min(DIRECT_SIZE);
     let mut memory = MEMORY.lock();
@@ -67,7 +69,7 @@ pub fn map_ram(start: MachineAddr, len: u64) {
         }
     };
     add(start_page, end.min(image.0));
-    add(start_page.max(image.0 + image_len), end);
+    add(start_page.max(constants_end), end);
     drop(memory);
     barrier::publish_tables();
 }

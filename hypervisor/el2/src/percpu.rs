@@ -1,7 +1,7 @@
 //! What each physical CPU has for itself; `TPIDR_EL2` points to it.
 
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 use xenolith_core::addr::CpuId;
 
@@ -21,6 +21,8 @@ pub struct PerCpu {
     pub fault_x1: UnsafeCell<u64>,
     /// This CPU's number.
     pub id: CpuId,
+    /// How far it has come up; see `smp`.
+    pub state: AtomicU8,
     /// Where this CPU's GICR frame is mapped, 0 before `gic::init_cpu`.
     pub redistributor: AtomicUsize,
     /// The stack of a fault of EL2; grows down from `emergency_end`.
@@ -43,6 +45,7 @@ impl PerCpu {
             fault_sp: UnsafeCell::new(0),
             fault_x1: UnsafeCell::new(0),
             id,
+            state: AtomicU8::new(0),
             redistributor: AtomicUsize::new(0),
             emergency: UnsafeCell::new([0; EMERGENCY_STACK / 16]),
             emergency_end: [],

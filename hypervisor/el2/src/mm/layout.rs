@@ -6,7 +6,7 @@
 //! | [`FDT_WINDOW`] | the boot loader's device tree | R |
 //! | [`DEVICE_BASE`] | device registers, in the order they were asked for | RW, device |
 //! | [`STACK_BASE`] | one stack per secondary CPU, each below an unmapped gap | RW |
-//! | [`DIRECT_BASE`] | all RAM but the image, at `DIRECT_BASE + machine address` | RW |
+//! | [`DIRECT_BASE`] | all RAM but the image's text and constants, at `DIRECT_BASE + machine address` | RW |
 
 /// Where the image is linked; `image.ld` says the same.
 pub const IMAGE_BASE: u64 = 0x0a00_0000_0000;

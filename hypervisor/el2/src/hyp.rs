@@ -1,0 +1,117 @@
+//! The control registers of EL2: what a guest may touch, and how wide its physical addresses are.
+//!
+//! The values are Xen's (xen/arch/arm/traps.c, init_traps), so that a guest finds the same registers trapped or not.
+
+use aarch64_cpu::registers::{CNTHCTL_EL2, CPTR_EL2, HCR_EL2, ID_AA64DFR0_EL1, ID_AA64MMFR0_EL1, MDCR_EL2, MIDR_EL1, VTCR_EL2, VTTBR_EL2};
+use tock_registers::interfaces::{Readable, Writeable};
+use xenolith_core::addr::{MachineAddr, Vmid};
+
+use crate::barrier;
+use crate::sysreg::{read, write};
+
+/// `HCR_EL2` of a guest that traps WFI and WFE.
+const HCR: u64 = 1 << 31 // RW: EL1 is AArch64
+    | 1 << 22 // TSW: set/way cache maintenance
+    | 1 << 21 // TACR
+    | 1 << 20 // TIDCP
+    | 1 << 19 // TSC
+    | 1 << 18 // TID3
+    | 1 << 14 // TWE
+    | 1 << 13 // TWI
+    | 1 << 10 // BSU: barriers at least inner shareable
+    | 1 << 9 // FB
+    | 1 << 5 | 1 << 4 | 1 << 3 // AMO, IMO, FMO
+    | 1 << 2 // PTW: a stage-1 walk through device memory faults
+    | 1 << 1 // SWIO
+    | 1; // VM
+/// TWI and TWE.
+const HCR_WAITS: u64 = 1 << 13 | 1 << 14;
+/// VSE: a virtual SError is pending.
+const HCR_VSE: u64 = 1 << 8;
+
+/// What stage 2 looks like on this machine.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stage2 {
+    /// Bits of a guest physical address: as many as the CPU has physical address bits, at most 48.
+    pub ipa_bits: u32,
+    /// The level of the root table: 0, or 1 with concatenated tables.
+    pub start_level: u32,
+    /// Consecutive 4 KiB tables that make the root, aligned to their total size.
+    pub root_tables: u32,
+}
+
+/// Stage 2 for the physical address size of this CPU (Arm ARM D8.2.7: level 0 exists only from 43 bits on).
+pub fn stage2() -> Stage2 {
+    let ipa_bits = match ID_AA64MMFR0_EL1.read(ID_AA64MMFR0_EL1::PARange) {
+        0 => 32,
+        1 => 36,
+        2 => 40,
+        3 => 42,
+        4 => 44,
+        _ => 48,
+    };
+    match ipa_bits {
+        ..=39 => Stage2 { ipa_bits, start_level: 1, root_tables: 1 },
+        40..=42 => Stage2 { ipa_bits, start_level: 1, root_tables: 1 << (ipa_bits - 39) },
+        _ => Stage2 { ipa_bits, start_level: 0, root_tables: 1 },
+    }
+}
+
+/// Sets all control registers that do not depend on the guest. Once on every CPU.
+pub fn init_cpu() {
+    CPTR_EL2.set(0x33ff | 1 << 20 | 1 << 30); // RES1, SVE and SME trapped; TTA, TAM; floating point is not trapped
+    // TDRA, TDOSA, TDA, TPM, TPMCR; TTRF and TPMS where there is such a thing. HPMN keeps all counters, as at reset.
+    let counters = match ID_AA64DFR0_EL1.read(ID_AA64DFR0_EL1::PMUVer) {
+        0 | 15 => 0,
+        _ => read!("pmcr_el0") >> 11 & 0x1f,
+    };
+    MDCR_EL2.set(1 << 19 | 1 << 14 | 1 << 11 | 1 << 10 | 1 << 9 | 1 << 6 | 1 << 5 | counters);
+    // SAFETY: what these trap concerns lower levels only.
+    unsafe {
+        write!("hstr_el2", 1_u64 << 15); // T15
+        write!("vpidr_el2", MIDR_EL1.get());
+    }
+    CNTHCTL_EL2.set(1); // EL1PCTEN: the counter is read directly; the physical timer traps
+    let stage2 = stage2();
+    let sl0 = 2 - u64::from(stage2.start_level);
+    let ps = ID_AA64MMFR0_EL1.read(ID_AA64MMFR0_EL1::PARange).min(5);
+    let vtcr = 1 << 31 | ps << 16 | 3 << 12 | 1 << 10 | 1 << 8 | sl0 << 6 | u64::from(64 - stage2.ipa_bits);
+    VTCR_EL2.set(vtcr);
+    HCR_EL2.set(HCR);
+    barrier::isb();
+    // SAFETY: with no guest loaded, all entries are of whoever ran before us.
+    unsafe { core::arch::asm!("tlbi alle1", "dsb nsh", "isb", options(nostack, preserves_flags)) };
+}
+
+/// Sets `HCR_EL2` for the guest that will run.
+///
+/// `trap_waits` false (`vwfi=native`) lets WFI and WFE run; `serror` makes a virtual SError pending.
+pub fn set_guest_control(trap_waits: bool, serror: bool) {
+    let waits = if trap_waits { 0 } else { HCR_WAITS };
+    HCR_EL2.set(HCR & !waits | if serror { HCR_VSE } else { 0 });
+}
+
+/// Whether a virtual SError set by [`set_guest_control`] is still pending: the guest has not taken it.
+pub fn serror_pending() -> bool {
+    HCR_EL2.get() & HCR_VSE != 0
+}
+
+/// Makes the tables at `root` the guest's stage 2. Takes effect with the next `enter_guest` or `translate`.
+///
+/// `root` is a whole stage 2 of [`stage2`]'s format that stays until another is set on this CPU.
+pub fn set_stage2(root: MachineAddr, vmid: Vmid) {
+    VTTBR_EL2.set(root.0 | u64::from(vmid.0) << 48);
+    barrier::isb();
+}
+
+/// Sets what the guest reads as MPIDR_EL1.
+pub fn set_vmpidr(mpidr: u64) {
+    // SAFETY: what EL1 reads.
+    unsafe { write!("vmpidr_el2", mpidr) };
+}
+
+/// Drops the stage-1 and stage-2 TLB entries of the current VMID on this CPU: another vCPU of the same domain ran here last.
+pub fn flush_current_vmid_local() {
+    // SAFETY: the tables are whole, so dropping cached entries changes no translation.
+    unsafe { core::arch::asm!("tlbi vmalls12e1", "dsb nsh", "isb", options(nostack, preserves_flags)) };
+}

@@ -1,0 +1,80 @@
+//! The generic timer: counter, EL2's own deadline (CNTHP), and the guest's virtual timer (CNTV).
+
+use aarch64_cpu::registers::{CNTFRQ_EL0, CNTHP_CTL_EL2, CNTV_CTL_EL0, CNTV_CVAL_EL0, CNTVOFF_EL2};
+use tock_registers::interfaces::{Readable, Writeable};
+
+use crate::barrier;
+use crate::sysreg::{read, write};
+
+/// `CNT*_CTL`: the timer runs.
+pub const ENABLE: u64 = 1;
+/// `CNT*_CTL`: its interrupt is masked.
+pub const IMASK: u64 = 2;
+/// `CNT*_CTL`: it has expired (read-only).
+pub const ISTATUS: u64 = 4;
+
+/// The counter, `CNTPCT_EL0`, in ticks; not read ahead of what comes before.
+pub fn ticks() -> u64 {
+    barrier::isb();
+    read!("cntpct_el0")
+}
+
+/// Ticks a second.
+pub fn frequency() -> u64 {
+    CNTFRQ_EL0.get()
+}
+
+/// EL2's timer interrupt comes when the counter reaches `deadline`; `None`: never. Each CPU has its own.
+///
+/// The interrupt is level-sensitive: it stays until the deadline is moved.
+pub fn set_deadline(deadline: Option<u64>) {
+    if let Some(deadline) = deadline {
+        // SAFETY: the time of an interrupt.
+        unsafe { write!("cnthp_cval_el2", deadline) };
+    }
+    CNTHP_CTL_EL2.set(if deadline.is_some() { ENABLE } else { 0 });
+    barrier::isb();
+}
+
+/// The guest's virtual timer while it does not run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct VirtualTimer {
+    /// `CNTV_CTL_EL0`: [`ENABLE`], [`IMASK`]; [`ISTATUS`] as it was when saved.
+    pub ctl: u64,
+    /// `CNTV_CVAL_EL0`: expires when counter minus offset reaches it.
+    pub cval: u64,
+}
+
+/// Stores the virtual timer of the vCPU that ran, and stops it.
+pub fn save_virtual() -> VirtualTimer {
+    let timer = VirtualTimer { ctl: CNTV_CTL_EL0.get(), cval: CNTV_CVAL_EL0.get() };
+    CNTV_CTL_EL0.set(0);
+    timer
+}
+
+/// Loads the virtual timer of the vCPU that will run. `offset` (`CNTVOFF_EL2`) is the domain's.
+pub fn load_virtual(timer: VirtualTimer, offset: u64) {
+    CNTVOFF_EL2.set(offset);
+    CNTV_CVAL_EL0.set(timer.cval);
+    CNTV_CTL_EL0.set(timer.ctl & (ENABLE | IMASK));
+}
+
+/// On the virtual timer's interrupt: masks it, as Xen does. The guest unmasks it by its next write to the control register.
+pub fn mask_virtual() {
+    CNTV_CTL_EL0.set(CNTV_CTL_EL0.get() | IMASK);
+    barrier::isb();
+}
+
+/// The virtual timer as the hardware has it now.
+pub fn virtual_timer() -> VirtualTimer {
+    VirtualTimer { ctl: CNTV_CTL_EL0.get(), cval: CNTV_CVAL_EL0.get() }
+}
+
+/// Stops all timers of this CPU. Once on every CPU.
+pub fn init_cpu() {
+    set_deadline(None);
+    CNTV_CTL_EL0.set(0);
+    // SAFETY: EL1's physical timer, which no guest has yet.
+    unsafe { write!("cntp_ctl_el0", 0_u64) };
+    barrier::isb();
+}
