@@ -25,3 +25,6 @@ pub use error::BootError;
 pub use fdt::HostTree;
 pub use host_tree::HostInfo;
 pub use region::Region;
+
+#[cfg(test)]
+mod tests;

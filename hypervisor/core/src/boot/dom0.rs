@@ -140,3 +140,5 @@ fn event_ppi(timer: &Timer) -> Result<u32, BootError> {
     (16..32).find(|ppi| !taken.contains(ppi)).ok_or(BootError::NoFreePpi)
 }
 
+#[cfg(test)]
+mod tests;

@@ -25,7 +25,7 @@ pub use timer::Timer;
 pub use uart::{Uart, UartKind};
 
 /// What the host's device tree says about the machine.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HostInfo {
     /// RAM banks: whole pages, sorted, merged.
     pub ram: Vec<Region>,
@@ -78,3 +78,5 @@ impl HostInfo {
     }
 }
 
+#[cfg(test)]
+mod tests;

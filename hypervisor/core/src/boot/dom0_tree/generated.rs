@@ -22,7 +22,7 @@ fn ppi(intid: u32) -> [u32; 3] {
 /// The virtual interrupt controller: same version and addresses as the host's, without what a guest has not.
 pub(super) fn gic(writer: &mut TreeWriter, node: Node<'_>, info: &HostInfo) -> Result<(), BootError> {
     writer.begin("interrupt-controller");
-    for (name, value) in node.properties().filter(|(name, _)| GIC_KEPT.contains(name)) {
+    for (name, value) in GIC_KEPT.iter().filter_map(|name| Some((name, node.property(name)?))) {
         writer.property(name, value);
     }
     writer.property("interrupt-controller", &[]);
@@ -166,7 +166,7 @@ fn memory(writer: &mut TreeWriter, root: Node<'_>, banks: &[Region]) -> Result<(
 fn reserved_memory(root: Node<'_>) -> Result<Vec<Region>, BootError> {
     let mut regions = Vec::new();
     for node in root.child("reserved-memory").iter().flat_map(|parent| parent.children()).filter(|node| node.is_enabled()) {
-        regions.extend(node.reg()?);
+        regions.extend(node.memory_reg()?);
     }
     Ok(crate::boot::region::merge(regions))
 }

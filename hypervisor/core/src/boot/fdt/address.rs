@@ -34,19 +34,32 @@ impl<'t> Node<'t> {
     /// addresses (a device on a bus that is not memory mapped).
     pub fn reg(self) -> Result<Vec<Region>, BootError> {
         let mut regions = Vec::new();
-        let (Some(mut value), Some(bus)) = (self.property("reg"), self.parent()) else { return Ok(regions) };
-        let (address_cells, size_cells) = (bus.address_cells(), bus.size_cells());
+        let Some(bus) = self.parent() else { return Ok(regions) };
+        for region in self.reg_of_cells(bus.address_cells(), bus.size_cells())? {
+            regions.extend(bus.translate(region)?);
+        }
+        Ok(regions)
+    }
+
+    /// The ranges of `reg` of a node that is no device but tells of memory (boot modules, reserved memory): always machine addresses, and
+    /// the parent may leave `#address-cells` and `#size-cells` to the nodes above it, as loaders do.
+    pub fn memory_reg(self) -> Result<Vec<Region>, BootError> {
+        let cells = |name| core::iter::successors(self.parent(), |node| node.parent()).find_map(|node| node.u32(name));
+        self.reg_of_cells(cells("#address-cells").unwrap_or(2), cells("#size-cells").unwrap_or(1))
+    }
+
+    fn reg_of_cells(self, address_cells: u32, size_cells: u32) -> Result<Vec<Region>, BootError> {
+        let mut regions = Vec::new();
+        let Some(mut value) = self.property("reg") else { return Ok(regions) };
         if !matches!(address_cells, 1 | 2) || !matches!(size_cells, 1 | 2) {
             return Ok(regions);
         }
         while !value.is_empty() {
             let address = take_cells(&mut value, address_cells);
             let (start, size) = address.zip(take_cells(&mut value, size_cells)).ok_or_else(|| self.bad("reg", "is cut short"))?;
-            if size == 0 {
-                continue;
+            if size != 0 {
+                regions.push(Region::new(start, size).ok_or_else(|| self.bad("reg", "wraps the address space"))?);
             }
-            let region = Region::new(start, size).ok_or_else(|| self.bad("reg", "wraps the address space"))?;
-            regions.extend(bus.translate(region)?);
         }
         Ok(regions)
     }

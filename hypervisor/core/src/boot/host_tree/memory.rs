@@ -16,7 +16,7 @@ pub(super) fn ram(tree: &HostTree<'_>) -> Result<Vec<Region>, BootError> {
         if !node.has("reg") {
             return Err(node.missing("reg"));
         }
-        banks.extend(node.reg()?.into_iter().filter_map(|bank| bank.shrink_to(PAGE_SIZE)));
+        banks.extend(node.memory_reg()?.into_iter().filter_map(|bank| bank.shrink_to(PAGE_SIZE)));
         if banks.len() > MAX_BANKS {
             return Err(BootError::TooMany { what: "RAM banks", limit: MAX_BANKS });
         }
@@ -28,7 +28,7 @@ pub(super) fn ram(tree: &HostTree<'_>) -> Result<Vec<Region>, BootError> {
 pub(super) fn reserved(tree: &HostTree<'_>) -> Result<Vec<Region>, BootError> {
     let mut banks: Vec<Region> = tree.reservations().iter().map(|bank| bank.pages_outward()).collect();
     for node in tree.root().child("reserved-memory").iter().flat_map(|parent| parent.children()).filter(|node| node.is_enabled()) {
-        banks.extend(node.reg()?.into_iter().map(Region::pages_outward));
+        banks.extend(node.memory_reg()?.into_iter().map(Region::pages_outward));
         if banks.len() > MAX_BANKS {
             return Err(BootError::TooMany { what: "reserved regions", limit: MAX_BANKS });
         }

@@ -58,7 +58,7 @@ pub(super) fn modules(tree: &HostTree<'_>) -> Result<Vec<BootModule>, BootError>
     let mut modules = Vec::new();
     let mut unknown = 0;
     for node in module_nodes(tree) {
-        let region = *node.reg()?.first().ok_or_else(|| node.missing("reg"))?;
+        let region = *node.memory_reg()?.first().ok_or_else(|| node.missing("reg"))?;
         let for_domu = node.parent().is_some_and(|parent| parent.is_compatible("xen,domain"));
         let kind = stated_kind(node).unwrap_or_else(|| {
             unknown += 1;
