@@ -1,6 +1,6 @@
 //! Grant tables: pages that a domain lets another one use. Source: xen/include/public/grant_table.h (version 1 only, as on Arm).
 
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+use crate::GuestHandle;
 
 /// Entries of the table that the toolstack fills; they survive a change of version.
 pub const GNTTAB_NR_RESERVED_ENTRIES: u32 = 8;
@@ -28,16 +28,16 @@ pub const GTF_WRITING: u16 = 1 << 4;
 /// Only part of the page is granted. Version 2 only.
 pub const GTF_SUB_PAGE: u16 = 1 << 8;
 
-/// An entry of the shared table.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct GrantEntryV1 {
-    /// `GTF_*`.
-    pub flags: u16,
-    /// The grantee.
-    pub domid: u16,
-    /// The page, as guest frame number of the granter.
-    pub frame: u32,
+wire! {
+    /// `struct grant_entry_v1`: an entry of the shared table.
+    GrantEntryV1, 8 bytes {
+        /// `GTF_*`.
+        0 => flags: u16,
+        /// The grantee.
+        2 => domid: u16,
+        /// The page, as guest frame number of the granter.
+        4 => frame: u32,
+    }
 }
 
 /// `GNTTABOP_*`: map pages granted to the caller.
@@ -119,197 +119,186 @@ pub const GNTST_EAGAIN: i16 = -12;
 /// Out of handles.
 pub const GNTST_NO_SPACE: i16 = -13;
 
-macro_rules! wire {
-    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $vis:vis $field:ident: $ty:ty,)* }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
-        #[repr(C)]
-        pub struct $name { $($(#[$field_doc])* $vis $field: $ty,)* }
-    };
-}
-
 wire! {
     /// `struct gnttab_map_grant_ref`.
-    MapGrantRef {
+    MapGrantRef, 32 bytes {
         /// In: guest physical address to map at.
-        pub host_addr: u64,
+        0 => host_addr: u64,
         /// In: `GNTMAP_*`.
-        pub flags: u32,
+        8 => flags: u32,
         /// In: the reference.
-        pub grant_ref: u32,
+        12 => grant_ref: u32,
         /// In: the granter.
-        pub dom: u16,
+        16 => dom: u16,
         /// Out: `GNTST_*`.
-        pub status: i16,
+        18 => status: i16,
         /// Out: names the mapping.
-        pub handle: u32,
+        20 => handle: u32,
         /// Out: machine address.
-        pub dev_bus_addr: u64,
-    }
-}
-wire! {
-    /// `struct gnttab_unmap_grant_ref`; with `new_addr` for `dev_bus_addr`, `struct gnttab_unmap_and_replace`.
-    UnmapGrantRef {
-        /// In: where it is mapped; 0 leaves the mapping alone.
-        pub host_addr: u64,
-        /// In: device address, or the address of the replacement.
-        pub dev_bus_addr: u64,
-        /// In: the mapping.
-        pub handle: u32,
-        /// Out: `GNTST_*`.
-        pub status: i16,
-        #[doc(hidden)]
-        pub _pad: u16,
-    }
-}
-wire! {
-    /// `struct gnttab_setup_table`.
-    SetupTable {
-        /// In: whose table.
-        pub dom: u16,
-        #[doc(hidden)]
-        pub _pad: u16,
-        /// In: frames wanted.
-        pub nr_frames: u32,
-        /// Out: `GNTST_*`.
-        pub status: i16,
-        #[doc(hidden)]
-        pub _pad2: [u16; 3],
-        /// In: where to write the `u64` frame numbers.
-        pub frame_list: u64,
-    }
-}
-wire! {
-    /// `struct gnttab_transfer`.
-    Transfer {
-        /// In: the page.
-        pub mfn: u64,
-        /// In: who gets it.
-        pub domid: u16,
-        #[doc(hidden)]
-        pub _pad: u16,
-        /// In: the reference that accepts it.
-        pub grant_ref: u32,
-        /// Out: `GNTST_*`.
-        pub status: i16,
-        #[doc(hidden)]
-        pub _pad2: [u16; 3],
-    }
-}
-wire! {
-    /// One side of a copy, `struct gnttab_copy_ptr`.
-    CopyPtr {
-        /// In: reference (low 32 bits) or guest frame number.
-        pub u: u64,
-        /// In: whose.
-        pub domid: u16,
-        /// In: first byte in the page.
-        pub offset: u16,
-        #[doc(hidden)]
-        pub _pad: u32,
-    }
-}
-wire! {
-    /// `struct gnttab_copy`.
-    Copy {
-        /// In: from.
-        pub source: CopyPtr,
-        /// In: to.
-        pub dest: CopyPtr,
-        /// In: bytes.
-        pub len: u16,
-        /// In: `GNTCOPY_*`.
-        pub flags: u16,
-        /// Out: `GNTST_*`.
-        pub status: i16,
-        #[doc(hidden)]
-        pub _pad: u16,
-    }
-}
-wire! {
-    /// `struct gnttab_query_size`.
-    QuerySize {
-        /// In: whose table.
-        pub dom: u16,
-        #[doc(hidden)]
-        pub _pad: u16,
-        /// Out: frames it has.
-        pub nr_frames: u32,
-        /// Out: frames it may have.
-        pub max_nr_frames: u32,
-        /// Out: `GNTST_*`.
-        pub status: i16,
-        #[doc(hidden)]
-        pub _pad2: u16,
-    }
-}
-wire! {
-    /// `struct gnttab_set_version`.
-    SetVersion {
-        /// In: wanted; out: in force.
-        pub version: u32,
-    }
-}
-wire! {
-    /// `struct gnttab_get_status_frames`.
-    GetStatusFrames {
-        /// In: frames wanted.
-        pub nr_frames: u32,
-        /// In: whose table.
-        pub dom: u16,
-        /// Out: `GNTST_*`.
-        pub status: i16,
-        /// In: where to write the frame numbers.
-        pub frame_list: u64,
-    }
-}
-wire! {
-    /// `struct gnttab_get_version`.
-    GetVersion {
-        /// In: whose table.
-        pub dom: u16,
-        #[doc(hidden)]
-        pub _pad: u16,
-        /// Out: the version in force.
-        pub version: u32,
-    }
-}
-wire! {
-    /// `struct gnttab_swap_grant_ref`.
-    SwapGrantRef {
-        /// In: one.
-        pub ref_a: u32,
-        /// In: the other.
-        pub ref_b: u32,
-        /// Out: `GNTST_*`.
-        pub status: i16,
-        #[doc(hidden)]
-        pub _pad: u16,
-    }
-}
-wire! {
-    /// `struct gnttab_cache_flush`.
-    CacheFlush {
-        /// In: machine address of the page.
-        pub dev_bus_addr: u64,
-        /// In: first byte.
-        pub offset: u16,
-        /// In: bytes.
-        pub length: u16,
-        /// In: `GNTTAB_CACHE_*`.
-        pub op: u32,
+        24 => dev_bus_addr: u64,
     }
 }
 
-const _: () = {
-    use core::mem::{offset_of, size_of};
-    assert!(size_of::<GrantEntryV1>() == 8);
-    assert!(size_of::<MapGrantRef>() == 32 && offset_of!(MapGrantRef, status) == 18 && offset_of!(MapGrantRef, dev_bus_addr) == 24);
-    assert!(size_of::<UnmapGrantRef>() == 24 && offset_of!(UnmapGrantRef, status) == 20);
-    assert!(size_of::<SetupTable>() == 24 && offset_of!(SetupTable, status) == 8 && offset_of!(SetupTable, frame_list) == 16);
-    assert!(size_of::<Transfer>() == 24 && offset_of!(Transfer, status) == 16);
-    assert!(size_of::<CopyPtr>() == 16 && size_of::<Copy>() == 40 && offset_of!(Copy, status) == 36);
-    assert!(size_of::<QuerySize>() == 16 && offset_of!(QuerySize, status) == 12);
-    assert!(size_of::<GetStatusFrames>() == 16 && size_of::<GetVersion>() == 8 && size_of::<SwapGrantRef>() == 12);
-    assert!(size_of::<CacheFlush>() == 16);
-};
+wire! {
+    /// `struct gnttab_unmap_grant_ref`; with `new_addr` for `dev_bus_addr`, `struct gnttab_unmap_and_replace`.
+    UnmapGrantRef, 24 bytes {
+        /// In: where it is mapped; 0 leaves the mapping alone.
+        0 => host_addr: u64,
+        /// In: device address, or the address of the replacement.
+        8 => dev_bus_addr: u64,
+        /// In: the mapping.
+        16 => handle: u32,
+        /// Out: `GNTST_*`.
+        20 => status: i16,
+        /// Padding.
+        22 => _pad: u16,
+    }
+}
+
+wire! {
+    /// `struct gnttab_setup_table`.
+    SetupTable, 24 bytes {
+        /// In: whose table.
+        0 => dom: u16,
+        /// Padding.
+        2 => _pad: u16,
+        /// In: frames wanted.
+        4 => nr_frames: u32,
+        /// Out: `GNTST_*`.
+        8 => status: i16,
+        /// Padding.
+        10 => _pad2: [u16; 3],
+        /// In: where to write the `u64` frame numbers.
+        16 => frame_list: GuestHandle,
+    }
+}
+
+wire! {
+    /// `struct gnttab_transfer`.
+    Transfer, 24 bytes {
+        /// In: the page.
+        0 => mfn: u64,
+        /// In: who gets it.
+        8 => domid: u16,
+        /// Padding.
+        10 => _pad: u16,
+        /// In: the reference that accepts it.
+        12 => grant_ref: u32,
+        /// Out: `GNTST_*`.
+        16 => status: i16,
+        /// Padding.
+        18 => _pad2: [u16; 3],
+    }
+}
+
+wire! {
+    /// One side of a copy, `struct gnttab_copy_ptr`.
+    CopyPtr, 16 bytes {
+        /// In: reference (low 32 bits) or guest frame number.
+        0 => u: u64,
+        /// In: whose.
+        8 => domid: u16,
+        /// In: first byte in the page.
+        10 => offset: u16,
+        /// Padding.
+        12 => _pad: u32,
+    }
+}
+
+wire! {
+    /// `struct gnttab_copy`.
+    Copy, 40 bytes {
+        /// In: from.
+        0 => source: CopyPtr,
+        /// In: to.
+        16 => dest: CopyPtr,
+        /// In: bytes.
+        32 => len: u16,
+        /// In: `GNTCOPY_*`.
+        34 => flags: u16,
+        /// Out: `GNTST_*`.
+        36 => status: i16,
+        /// Padding.
+        38 => _pad: u16,
+    }
+}
+
+wire! {
+    /// `struct gnttab_query_size`.
+    QuerySize, 16 bytes {
+        /// In: whose table.
+        0 => dom: u16,
+        /// Padding.
+        2 => _pad: u16,
+        /// Out: frames it has.
+        4 => nr_frames: u32,
+        /// Out: frames it may have.
+        8 => max_nr_frames: u32,
+        /// Out: `GNTST_*`.
+        12 => status: i16,
+        /// Padding.
+        14 => _pad2: u16,
+    }
+}
+
+wire! {
+    /// `struct gnttab_set_version`.
+    SetVersion, 4 bytes {
+        /// In: wanted; out: in force.
+        0 => version: u32,
+    }
+}
+
+wire! {
+    /// `struct gnttab_get_status_frames`.
+    GetStatusFrames, 16 bytes {
+        /// In: frames wanted.
+        0 => nr_frames: u32,
+        /// In: whose table.
+        4 => dom: u16,
+        /// Out: `GNTST_*`.
+        6 => status: i16,
+        /// In: where to write the frame numbers.
+        8 => frame_list: GuestHandle,
+    }
+}
+
+wire! {
+    /// `struct gnttab_get_version`.
+    GetVersion, 8 bytes {
+        /// In: whose table.
+        0 => dom: u16,
+        /// Padding.
+        2 => _pad: u16,
+        /// Out: the version in force.
+        4 => version: u32,
+    }
+}
+
+wire! {
+    /// `struct gnttab_swap_grant_ref`.
+    SwapGrantRef, 12 bytes {
+        /// In: one.
+        0 => ref_a: u32,
+        /// In: the other.
+        4 => ref_b: u32,
+        /// Out: `GNTST_*`.
+        8 => status: i16,
+        /// Padding.
+        10 => _pad: u16,
+    }
+}
+
+wire! {
+    /// `struct gnttab_cache_flush`.
+    CacheFlush, 16 bytes {
+        /// In: machine address of the page.
+        0 => dev_bus_addr: u64,
+        /// In: first byte.
+        8 => offset: u16,
+        /// In: bytes.
+        10 => length: u16,
+        /// In: `GNTTAB_CACHE_*`.
+        12 => op: u32,
+    }
+}

@@ -282,7 +282,7 @@ impl GrantTable {
 
     /// Ends the table of a dead domain: nothing can be pinned any more. Returns its frames, which are the caller's to put.
     /// Entries still in use stay counted until their users let go.
-    pub fn take_frames(&self) -> Vec<Mfn> {
+    pub fn retire(&self) -> Vec<Mfn> {
         core::mem::take(&mut self.table.lock().frames)
     }
 

@@ -274,7 +274,7 @@ fn users_of_a_dead_granter_let_go_later() {
     let g = Granter::new();
     g.write(1, GTF_PERMIT_ACCESS, FRIEND, 7);
     g.pin(1, true).unwrap();
-    assert_eq!(g.grants.take_frames(), [Mfn(TABLE)]);
+    assert_eq!(g.grants.retire(), [Mfn(TABLE)]);
     assert_eq!(g.pin(1, true), Err(GrantError::BadRef));
     let mut pinned = vec![];
     g.grants.for_each_pinned(|r, d, m| pinned.push((r, d, m)));
