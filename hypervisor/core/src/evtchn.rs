@@ -24,7 +24,6 @@ pub use bind::{Closed, Closer, Status, bind_interdomain, check_interdomain, clos
 pub use deliver::{Delivery, Peer};
 pub use effect::{EventError, MAX_VCPUS, Notify, VcpuSet};
 pub use fifo::LINK_BITS as FIFO_LINK_BITS;
-pub use poll::Poll;
 pub use port::Binding;
 pub use shared::Released;
 
@@ -93,7 +92,7 @@ impl EventChannels {
     ///
     /// # Errors
     /// [`EventError::NoMemory`].
-    pub fn new(domain: DomainId, shared_info: MachineAddr, max_port: u32, vcpus: u32) -> Result<Self, EventError> {
+    pub fn new(domain: DomainId, max_port: u32, vcpus: u32, shared_info: MachineAddr) -> Result<Self, EventError> {
         let count = vcpus.min(MAX_VCPUS) as usize;
         let mut states = Vec::new();
         states.try_reserve_exact(count).map_err(|_| EventError::NoMemory)?;

@@ -1,5 +1,7 @@
 //! What an operation asks of its caller: sets of vCPUs to interrupt or to wake, and the errors.
 
+use guest_abi::errno::Errno;
+
 /// The most vCPUs that a domain may have.
 pub const MAX_VCPUS: u32 = 128;
 
@@ -109,20 +111,26 @@ pub enum EventError {
 }
 
 impl EventError {
-    /// The error number of Xen's ABI (`xen/include/public/errno.h`), negated as hypercalls return it.
-    pub const fn errno(self) -> i64 {
+    /// What Xen's ABI says of it.
+    pub const fn errno(self) -> Errno {
         match self {
-            Self::NoSuchVcpu => -2,                            // ENOENT
-            Self::MisplacedVcpuInfo => -6,                     // ENXIO
-            Self::PortsOpen => -11,                            // EAGAIN
-            Self::NoMemory => -12,                             // ENOMEM
-            Self::NotInUse | Self::XenConsumer => -13,         // EACCES
-            Self::Resetting | Self::VcpuInfoRegistered => -16, // EBUSY
-            Self::VirqBound => -17,                            // EEXIST
-            Self::InvalidPort | Self::InvalidVirq | Self::Dying | Self::InvalidControlBlock | Self::InvalidPriority => -22, // EINVAL
-            Self::NoSpace => -28,                              // ENOSPC
-            Self::NoPriorities => -38,                         // ENOSYS
-            Self::NoEventArray => -95,                         // EOPNOTSUPP
+            Self::NoSuchVcpu => Errno::ENOENT,
+            Self::MisplacedVcpuInfo => Errno::ENXIO,
+            Self::PortsOpen => Errno::EAGAIN,
+            Self::NoMemory => Errno::ENOMEM,
+            Self::NotInUse | Self::XenConsumer => Errno::EACCES,
+            Self::Resetting | Self::VcpuInfoRegistered => Errno::EBUSY,
+            Self::VirqBound => Errno::EEXIST,
+            Self::InvalidPort | Self::InvalidVirq | Self::Dying | Self::InvalidControlBlock | Self::InvalidPriority => Errno::EINVAL,
+            Self::NoSpace => Errno::ENOSPC,
+            Self::NoPriorities => Errno::ENOSYS,
+            Self::NoEventArray => Errno::EOPNOTSUPP,
         }
+    }
+}
+
+impl From<EventError> for Errno {
+    fn from(error: EventError) -> Self {
+        error.errno()
     }
 }

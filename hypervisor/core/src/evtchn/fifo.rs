@@ -9,32 +9,29 @@ use super::{Edge, EventError};
 use crate::addr::MachineAddr;
 use crate::machine::Machine;
 use alloc::vec::Vec;
+use core::mem::offset_of;
+use guest_abi::shared_info as abi;
 
 /// Bits of the LINK field, told to the guest by `EVTCHNOP_init_control`.
-pub const LINK_BITS: u8 = 17;
-/// Ports of the ABI, `EVTCHN_FIFO_NR_CHANNELS`.
-pub(super) const PORTS: u32 = 1 << LINK_BITS;
-/// `EVTCHN_FIFO_PRIORITY_DEFAULT`.
-pub(super) const PRIORITY_DEFAULT: u8 = 7;
-/// `EVTCHN_FIFO_PRIORITY_MIN`, the largest number.
-pub(super) const PRIORITY_MIN: u8 = 15;
-/// `EVTCHN_FIFO_MAX_QUEUES`.
-const QUEUES: usize = PRIORITY_MIN as usize + 1;
+pub const LINK_BITS: u8 = abi::EVTCHN_FIFO_LINK_BITS as u8;
+pub(super) use abi::EVTCHN_FIFO_NR_CHANNELS as PORTS;
+pub(super) const PRIORITY_DEFAULT: u8 = abi::EVTCHN_FIFO_PRIORITY_DEFAULT as u8;
+/// The largest number.
+pub(super) const PRIORITY_MIN: u8 = abi::EVTCHN_FIFO_PRIORITY_MIN as u8;
+const QUEUES: usize = abi::EVTCHN_FIFO_MAX_QUEUES as usize;
 
-const PENDING: u32 = 1 << 31;
-const MASKED: u32 = 1 << 30;
-const LINKED: u32 = 1 << 29;
-const BUSY: u32 = 1 << 28;
-const LINK_MASK: u32 = PORTS - 1;
+const PENDING: u32 = 1 << abi::EVTCHN_FIFO_PENDING;
+const MASKED: u32 = 1 << abi::EVTCHN_FIFO_MASKED;
+const LINKED: u32 = 1 << abi::EVTCHN_FIFO_LINKED;
+const BUSY: u32 = 1 << abi::EVTCHN_FIFO_BUSY;
+const LINK_MASK: u32 = abi::EVTCHN_FIFO_LINK_MASK;
 
 /// Event words in an array page.
 const WORDS_PER_PAGE: u32 = 1024;
 /// Array pages that hold [`PORTS`] words.
 const MAX_PAGES: usize = (PORTS / WORDS_PER_PAGE) as usize;
-/// Bytes of `struct evtchn_fifo_control_block`.
-pub(super) const CONTROL_BLOCK_SIZE: u32 = 72;
-/// `evtchn_fifo_control_block.head`.
-const CONTROL_HEAD: u64 = 8;
+pub(super) const CONTROL_BLOCK_SIZE: u32 = size_of::<abi::FifoControlBlock>() as u32;
+const CONTROL_HEAD: u64 = offset_of!(abi::FifoControlBlock, head) as u64;
 
 /// Attempts to write the link of a tail whose word the guest keeps changing, after which the guest has lost the event.
 const LINK_ATTEMPTS: usize = 4;

@@ -14,30 +14,21 @@ pub(super) enum Polling {
     Any,
 }
 
-/// The answer to [`EventChannels::poll`].
-#[must_use]
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Poll {
-    /// One of the ports is pending: do not wait.
-    Pending,
-    /// None is. The vCPU counts as polling until a [`super::Notify::wake`] names it or [`EventChannels::end_poll`].
-    Waiting,
-}
-
 impl EventChannels {
-    /// Starts waiting for `ports`, masked or not, on behalf of `vcpu`.
+    /// Whether one of `ports` is pending, masked or not. If none is, `vcpu` counts as polling for them until a
+    /// [`super::Notify::wake`] names it or [`Self::stop_polling`].
     ///
     /// The caller must have marked the vCPU as blocked *before*, so that a wake that comes right after is not lost, and takes that back
-    /// on any result but [`Poll::Waiting`].
+    /// if the answer is an error or that one is pending.
     ///
     /// # Errors
     /// `NoSuchVcpu`; `InvalidPort` if one of the ports before the first pending one is beyond the table.
-    pub fn poll(&self, machine: &dyn Machine, vcpu: u32, ports: &[u32]) -> Result<Poll, EventError> {
+    pub fn poll(&self, machine: &dyn Machine, vcpu: u32, ports: &[u32]) -> Result<bool, EventError> {
         let mut state = self.state.lock();
         let vcpu = state.vcpu(vcpu)?;
         for &port in ports {
             if state.ports.get(port).ok_or(EventError::InvalidPort)?.is_usable() && self.is_pending_locked(&state, machine, port) {
-                return Ok(Poll::Pending);
+                return Ok(true);
             }
         }
         let polling = match ports {
@@ -48,14 +39,14 @@ impl EventChannels {
         if let Some(v) = state.vcpus.get_mut(usize::from(vcpu)) {
             v.polling = polling;
         }
-        Ok(Poll::Waiting)
+        Ok(false)
     }
 
     /// `vcpu` no longer polls: it was unblocked by something else, or its time is up.
-    pub fn end_poll(&self, vcpu: u32) {
+    pub fn stop_polling(&self, vcpu: u32) {
         let mut state = self.state.lock();
         if let Ok(vcpu) = state.vcpu(vcpu) {
-            state.stop_polling(vcpu);
+            state.end_poll(vcpu);
         }
     }
 
@@ -84,12 +75,12 @@ impl State {
             }
         }
         for vcpu in woken.iter() {
-            self.stop_polling(vcpu as u8);
+            self.end_poll(vcpu as u8);
         }
         woken
     }
 
-    fn stop_polling(&mut self, vcpu: u8) {
+    fn end_poll(&mut self, vcpu: u8) {
         self.pollers.remove(VcpuSet::of(vcpu));
         if let Some(v) = self.vcpus.get_mut(usize::from(vcpu)) {
             v.polling = Polling::No;

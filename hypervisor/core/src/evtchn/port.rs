@@ -100,6 +100,11 @@ impl PortTable {
         (self.buckets.len() * BUCKET) as u32
     }
 
+    #[cfg(test)]
+    pub fn lowest_free(&self) -> u32 {
+        self.lowest_free
+    }
+
     pub fn get(&self, port: u32) -> Option<&Channel> {
         self.buckets.get(port as usize / BUCKET)?.get(port as usize % BUCKET)
     }
@@ -125,6 +130,9 @@ impl PortTable {
                     return Ok(port);
                 }
             }
+        }
+        if first_free.is_none() {
+            self.lowest_free = self.lowest_free.max(limit);
         }
         Err(EventError::NoSpace)
     }

@@ -6,9 +6,9 @@
 use super::{EventChannels, EventError, Fifo, Notify, State, VcpuSet, fifo, two_level};
 use crate::addr::{MachineAddr, PAGE_SIZE};
 use crate::machine::Machine;
+use guest_abi::shared_info::VcpuInfo;
 
-/// Bytes of `struct vcpu_info`.
-const VCPU_INFO_SIZE: usize = 48;
+const VCPU_INFO_SIZE: usize = size_of::<VcpuInfo>();
 
 /// FIFO pages that are no longer used; the caller puts a reference of each.
 #[must_use]
@@ -95,16 +95,8 @@ impl EventChannels {
                 none.insert(fifo)
             }
         };
-        let mut signal = false;
-        if fifo.set_control(vcpu, MachineAddr(page.0 + u64::from(offset))) {
-            for port in 1..state.ports.len() {
-                if let Some(channel) = state.ports.get_mut(port).filter(|c| c.is_usable() && c.vcpu == vcpu) {
-                    signal |= fifo.link_missed(machine, port, channel);
-                }
-            }
-        }
-        let upcall = if signal { state.mark_upcall(machine, vcpu) } else { VcpuSet::EMPTY };
-        Ok(Notify { upcall, ..Notify::NONE })
+        let missed = fifo.set_control(vcpu, MachineAddr(page.0 + u64::from(offset)));
+        Ok(if missed { state.link_missed(machine) } else { Notify::NONE })
     }
 
     /// Whether [`Self::expand_array`] would accept a page: asked before the guest's frame number is looked at.
@@ -184,8 +176,10 @@ impl EventChannels {
         }
         let fifo = state.fifo.take();
         if fifo.is_some() {
-            // What was pending at the switch to FIFO still is, in words that nobody has looked at since.
-            self.two_level(machine).clear_all();
+            // The words of the 2-level ABI are as they were at the switch to FIFO. A bit that is set already would hide an event.
+            self.two_level(machine).clear_pending_all();
+            let infos = state.vcpus.iter().filter_map(|v| v.info);
+            infos.for_each(|info| machine.store_u64(MachineAddr(info.0 + two_level::PENDING_SEL), 0));
         }
         Ok(Released(fifo))
     }
@@ -205,6 +199,26 @@ impl State {
         let fits = offset <= PAGE_SIZE as u32 - fifo::CONTROL_BLOCK_SIZE;
         let has_one = self.fifo.as_ref().is_some_and(|f| f.has_control(vcpu));
         if fits && offset.is_multiple_of(8) && !has_one { Ok(vcpu) } else { Err(EventError::InvalidControlBlock) }
+    }
+
+    /// Links the events that could not be linked when they were raised, as their vCPU had no control block. The port may have been
+    /// bound to another vCPU since: all ports are looked at.
+    fn link_missed(&mut self, machine: &dyn Machine) -> Notify {
+        let mut to_tell = VcpuSet::EMPTY;
+        if let Some(fifo) = &mut self.fifo {
+            for port in 1..self.ports.len() {
+                if let Some(channel) = self.ports.get_mut(port).filter(|c| c.is_usable())
+                    && fifo.link_missed(machine, port, channel)
+                {
+                    to_tell.add(VcpuSet::of(channel.vcpu));
+                }
+            }
+        }
+        let mut notify = Notify::NONE;
+        for vcpu in to_tell.iter() {
+            notify.upcall.add(self.mark_upcall(machine, vcpu as u8));
+        }
+        notify
     }
 
     fn check_expand_array(&mut self) -> Result<&mut Fifo, EventError> {

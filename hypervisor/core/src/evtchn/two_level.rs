@@ -6,16 +6,13 @@
 use super::Edge;
 use crate::addr::MachineAddr;
 use crate::machine::Machine;
+use core::mem::offset_of;
+pub(super) use guest_abi::shared_info::EVTCHN_2L_NR_CHANNELS as PORTS;
+use guest_abi::shared_info::{SharedInfo, VcpuInfo};
 
-/// Ports of the ABI, `EVTCHN_2L_NR_CHANNELS`.
-pub(super) const PORTS: u32 = 64 * 64;
-
-/// `shared_info.evtchn_pending`.
-const PENDING: u64 = 48;
-/// `shared_info.evtchn_mask`.
-const MASK: u64 = 560;
-/// `vcpu_info.evtchn_pending_sel`.
-pub(super) const PENDING_SEL: u64 = 8;
+const PENDING: u64 = offset_of!(SharedInfo, evtchn_pending) as u64;
+const MASK: u64 = offset_of!(SharedInfo, evtchn_mask) as u64;
+pub(super) const PENDING_SEL: u64 = offset_of!(VcpuInfo, evtchn_pending_sel) as u64;
 
 /// The shared words of a domain that uses the 2-level ABI.
 #[derive(Clone, Copy)]
@@ -57,7 +54,7 @@ impl TwoLevel<'_> {
     }
 
     /// Forgets every pending event.
-    pub fn clear_all(&self) {
+    pub fn clear_pending_all(&self) {
         for word in 0..u64::from(PORTS / 64) {
             self.machine.store_u64(self.at(PENDING + word * 8), 0);
         }
