@@ -13,8 +13,8 @@ extern crate std;
 pub mod addr;
 pub mod boot;
 pub mod context;
-pub mod gnttab;
 pub mod evtchn;
-
+pub mod frames;
+pub mod gnttab;
 pub mod lock;
 pub mod machine;
