@@ -18,3 +18,4 @@ pub mod frames;
 pub mod gnttab;
 pub mod lock;
 pub mod machine;
+pub mod p2m;

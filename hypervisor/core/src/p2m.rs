@@ -1,0 +1,188 @@
+//! The stage-2 address space of a domain: Xen's "physical to machine" map.
+//!
+//! Lookups and edits take the domain's p2m lock. An [`Edit`] collects changes; dropping it makes them visible to every walker, flushing the
+//! TLB once if a live entry went away. Only **after** that may the caller drop references to pages that an edit displaced. Tables that become
+//! empty stay until [`P2m::drain`]. A block is split on demand by break-before-make, so a vCPU of the domain may take a stage-2 fault on an
+//! address that is mapped: the abort handler looks it up (which waits for the edit) and re-enters when the access is permitted.
+
+mod drain;
+mod edit;
+mod entry;
+mod table;
+#[cfg(test)]
+mod tests;
+
+pub use drain::Drained;
+pub use edit::Edit;
+pub use entry::P2mType;
+
+use crate::addr::{Gfn, MachineAddr, Mfn, Vmid};
+use crate::frames::{FrameKind, FrameTable};
+use crate::lock::Lock;
+use core::sync::atomic::{AtomicU64, Ordering};
+use drain::Drain;
+use entry::{Meaning, order_at, pages_at};
+use table::{Geometry, Tables};
+
+/// Why a stage-2 change was refused. Nothing was changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum P2mError {
+    /// No page for a table: the domain's pool or the machine is exhausted.
+    NoMemory,
+    /// A frame number outside its address space, not aligned to the order, or an order other than 0, 9, 18.
+    BadFrame,
+    /// Part of the range is mapped already (ranges and orders above 0), or has tables where a block was asked for.
+    Occupied,
+    /// The page is one of the hypervisor's that is mapped elsewhere already: it may be mapped once.
+    Busy,
+    /// The address space is being torn down.
+    Dying,
+}
+
+/// A guest frame's mapping.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Mapping {
+    /// The machine frame of the guest frame asked for.
+    pub mfn: Mfn,
+    /// How it is mapped.
+    pub kind: P2mType,
+    /// log2 of the pages of the entry it comes from: 0, 9 or 18.
+    pub order: u32,
+}
+
+impl Mapping {
+    /// The page's only mapping in its owner's stage 2 was given up for good: drops what the mapping held. RAM of `domain` is released.
+    ///
+    /// After the edit that removed it has been dropped.
+    pub fn release(&self, frames: &FrameTable, domain: Vmid) {
+        if self.kind.is_foreign() {
+            frames.put(self.mfn);
+        } else if self.kind.is_ram() {
+            frames.release(self.mfn, domain);
+        }
+    }
+
+    /// Another mapping took this one's place: drops what the mapping held. RAM of `domain` stays its own, as an orphan.
+    ///
+    /// After the edit that replaced it has been dropped.
+    pub fn displace(&self, frames: &FrameTable, domain: Vmid) {
+        if self.kind.is_foreign() {
+            frames.put(self.mfn);
+        } else if self.kind.is_ram() {
+            frames.orphan(self.mfn, domain);
+        }
+    }
+}
+
+/// The stage-2 tables of one domain.
+pub struct P2m {
+    tables: Tables,
+    /// Highest guest frame ever mapped + 1.
+    mapped_limit: AtomicU64,
+    state: Lock<Option<Drain>>,
+}
+
+impl P2m {
+    /// An empty address space of `ipa_bits` (32 to 48) for the domain `vmid`, whose tables below the root may use `pool` pages.
+    pub fn new(vmid: Vmid, ipa_bits: u32, frames: &FrameTable, pool: u64) -> Result<Self, P2mError> {
+        let geometry = Geometry::new(ipa_bits).ok_or(P2mError::BadFrame)?;
+        let root = frames.allocate(vmid, geometry.root_order, FrameKind::Table).map_err(|_| P2mError::NoMemory)?;
+        let tables = Tables {
+            machine: frames.machine(),
+            vmid,
+            geometry,
+            root: root.address(),
+            pool_limit: AtomicU64::new(pool),
+            pool_used: AtomicU64::new(0),
+        };
+        Ok(Self { tables, mapped_limit: AtomicU64::new(0), state: Lock::new(None) })
+    }
+
+    /// The base of the root table, for `VTTBR_EL2.BADDR`.
+    pub fn root(&self) -> MachineAddr {
+        self.tables.root
+    }
+
+    /// `VTTBR_EL2`: root and VMID.
+    pub fn vttbr(&self) -> u64 {
+        self.tables.root.0 | (u64::from(self.tables.vmid.0) << 48)
+    }
+
+    /// The level at which walks start, 0 or 1: what `VTCR_EL2.SL0` encodes.
+    pub fn start_level(&self) -> u8 {
+        self.tables.geometry.start_level
+    }
+
+    /// `VTCR_EL2.T0SZ`: 64 less the bits of a guest physical address.
+    pub fn t0sz(&self) -> u32 {
+        64 - self.tables.geometry.ipa_bits
+    }
+
+    /// Bits of a guest physical address.
+    pub fn ipa_bits(&self) -> u32 {
+        self.tables.geometry.ipa_bits
+    }
+
+    /// The domain.
+    pub fn vmid(&self) -> Vmid {
+        self.tables.vmid
+    }
+
+    /// What `gfn` is mapped to; nothing once teardown has begun.
+    pub fn lookup(&self, gfn: Gfn) -> Option<Mapping> {
+        if gfn.0 >= self.tables.geometry.limit() {
+            return None;
+        }
+        let state = self.state.lock();
+        if state.is_some() {
+            return None;
+        }
+        self.find(gfn)
+    }
+
+    fn find(&self, gfn: Gfn) -> Option<Mapping> {
+        let slot = self.tables.walk(gfn, entry::PAGE_LEVEL);
+        let Meaning::Leaf(mfn, kind) = slot.meaning() else { return None };
+        let offset = gfn.0 & (pages_at(slot.level) - 1);
+        Some(Mapping { mfn: mfn.checked_add(offset)?, kind, order: order_at(slot.level) })
+    }
+
+    /// The machine page of the domain's own RAM at `gfn`, referenced; the caller puts it. `write`: only if the domain may write it.
+    ///
+    /// Accepts pages of kind `Ram` alone: no shared pages of the hypervisor, no foreign mappings, no grants, no devices.
+    pub fn get_ram(&self, frames: &FrameTable, gfn: Gfn, write: bool) -> Option<Mfn> {
+        let found = self.lookup(gfn)?;
+        let usable = found.kind.is_ram() && (found.kind.write_permitted() || !write);
+        (usable && frames.get_ram(found.mfn, self.tables.vmid)).then_some(found.mfn)
+    }
+
+    /// Begins a change. Holds the p2m lock until dropped.
+    pub fn edit<'a>(&'a self, frames: &'a FrameTable) -> Edit<'a> {
+        Edit::new(self, frames)
+    }
+
+    /// The highest guest frame that was ever mapped: `XENMEM_maximum_gpfn`.
+    pub fn max_gfn(&self) -> Gfn {
+        Gfn(self.mapped_limit.load(Ordering::Relaxed).saturating_sub(1))
+    }
+
+    /// Pages the tables may use, the root not counted.
+    pub fn pool(&self) -> u64 {
+        self.tables.pool_limit.load(Ordering::Relaxed)
+    }
+
+    /// Pages the tables use, the root not counted.
+    pub fn pool_used(&self) -> u64 {
+        self.tables.pool_used.load(Ordering::Relaxed)
+    }
+
+    /// Sets how many pages the tables may use; refused if they use more already. `u64::MAX`: no limit but the machine's.
+    pub fn set_pool(&self, pages: u64) -> Result<(), P2mError> {
+        let _state = self.state.lock();
+        if pages < self.pool_used() {
+            return Err(P2mError::NoMemory);
+        }
+        self.tables.pool_limit.store(pages, Ordering::Relaxed);
+        Ok(())
+    }
+}
