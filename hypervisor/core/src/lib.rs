@@ -16,6 +16,7 @@ pub mod context;
 pub mod evtchn;
 pub mod frames;
 pub mod gnttab;
+pub mod guest_memory;
 pub mod lock;
 pub mod machine;
 pub mod p2m;
