@@ -72,6 +72,12 @@ impl HostInfo {
         super::region::subtract(&self.ram, &holes)
     }
 
+    /// Checks that no boot module overlaps what lies at `region` (`what`, for the message: "the hypervisor").
+    pub fn check_apart(&self, what: &str, region: Region) -> Result<(), BootError> {
+        let clash = self.modules.iter().find(|module| module.region.overlaps(region));
+        clash.map_or(Ok(()), |module| Err(BootError::Overlap { what: what.into(), a: region, with: module.node.clone(), b: module.region }))
+    }
+
     /// The first module of this kind.
     pub fn module(&self, kind: ModuleKind) -> Option<&BootModule> {
         self.modules.iter().find(|module| module.kind == kind)

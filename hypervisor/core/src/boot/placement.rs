@@ -57,27 +57,14 @@ pub fn place_dom0(free: &[Region], size: u64) -> Result<Vec<Region>, BootError> 
     Ok(banks)
 }
 
-/// The lowest naturally aligned piece that ends at or below `limit`. What comes before the first bank without touching it must be large
-/// enough to be a first bank itself.
+/// The lowest naturally aligned piece that ends at or below `limit`. What comes before the first bank must be large enough to be one.
 fn find_piece(free: &[Region], banks: &[Region], piece: u64, limit: u64) -> Option<Region> {
-    let may_be_first = |found: Region| match banks.first() {
-        Some(first) if found.start() < first.start() => found.size() >= FIRST_BANK || found.end() == first.start(),
-        _ => true,
-    };
+    let may_be_first = |found: Region| found.size() >= FIRST_BANK || banks.first().is_none_or(|first| first.start() < found.start());
     free.iter().find_map(|region| {
-        let low = Region::new(region.start().0.checked_next_multiple_of(piece)?, piece).filter(|found| fits(*found, *region, limit));
-        if let Some(found) = low.filter(|&found| may_be_first(found)) {
-            return Some(found);
-        }
-        // The last place of the region may touch the first bank where the lowest does not.
-        let end = region.end().0.min(limit) & !(piece - 1);
-        let high = Region::new(end.checked_sub(piece)?, piece).filter(|found| fits(*found, *region, limit));
-        high.filter(|&found| may_be_first(found))
+        let found = Region::new(region.start().0.checked_next_multiple_of(piece)?, piece)?;
+        let fits = found.end().0 <= limit && region.intersection(found) == Some(found);
+        (fits && may_be_first(found)).then_some(found)
     })
-}
-
-fn fits(found: Region, region: Region, limit: u64) -> bool {
-    found.end().0 <= limit && region.intersection(found) == Some(found)
 }
 
 /// The largest power of two not above `size`; 0 for 0.

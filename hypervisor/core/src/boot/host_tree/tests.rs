@@ -216,6 +216,10 @@ fn modules_must_be_in_ram_and_apart() {
         "/chosen/module@a at 0x80000000-0x80001000 overlaps /chosen/module@b at 0x80000800-0x80001800"
     );
     assert!(two(0x7fff_f800, 0x8100_0000).contains("/chosen/module@a at 0x7ffff800-0x80000800 is not in RAM"));
+    let info = read(VIRT_V3).unwrap();
+    assert_eq!(info.check_apart("the hypervisor", region(0x4020_0000, 0x4034_4000)), Ok(()));
+    let clash = info.check_apart("the hypervisor", region(0x5fff_f000, 0x6000_1000)).unwrap_err();
+    assert!(std::format!("{clash}").starts_with("the hypervisor at 0x5ffff000-0x60001000 overlaps /chosen/module@0x60000000"));
     let chosen = vec![Node("module@a", vec![Text("compatible", PLAIN)])];
     assert_eq!(why(&machine(chosen, |_| ())), "device tree node /chosen/module@a has no property 'reg'");
 }
