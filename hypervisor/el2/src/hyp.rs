@@ -29,31 +29,15 @@ const HCR_WAITS: u64 = 1 << 13 | 1 << 14;
 /// VSE: a virtual SError is pending.
 const HCR_VSE: u64 = 1 << 8;
 
-/// What stage 2 looks like on this machine.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Stage2 {
-    /// Bits of a guest physical address: as many as the CPU has physical address bits, at most 48.
-    pub ipa_bits: u32,
-    /// The level of the root table: 0, or 1 with concatenated tables.
-    pub start_level: u32,
-    /// Consecutive 4 KiB tables that make the root, aligned to their total size.
-    pub root_tables: u32,
-}
-
-/// Stage 2 for the physical address size of this CPU (Arm ARM D8.2.7: level 0 exists only from 43 bits on).
-pub fn stage2() -> Stage2 {
-    let ipa_bits = match ID_AA64MMFR0_EL1.read(ID_AA64MMFR0_EL1::PARange) {
+/// Bits of a guest physical address: as many as a CPU of this machine has physical address bits, at most 48. What the core's p2m is made for.
+pub fn ipa_bits() -> u32 {
+    match ID_AA64MMFR0_EL1.read(ID_AA64MMFR0_EL1::PARange) {
         0 => 32,
         1 => 36,
         2 => 40,
         3 => 42,
         4 => 44,
         _ => 48,
-    };
-    match ipa_bits {
-        ..=39 => Stage2 { ipa_bits, start_level: 1, root_tables: 1 },
-        40..=42 => Stage2 { ipa_bits, start_level: 1, root_tables: 1 << (ipa_bits - 39) },
-        _ => Stage2 { ipa_bits, start_level: 0, root_tables: 1 },
     }
 }
 
@@ -72,10 +56,10 @@ pub fn init_cpu() {
         write!("vpidr_el2", MIDR_EL1.get());
     }
     CNTHCTL_EL2.set(1); // EL1PCTEN: the counter is read directly; the physical timer traps
-    let stage2 = stage2();
-    let sl0 = 2 - u64::from(stage2.start_level);
+    // A walk starts at level 0, or at level 1 (in concatenated tables) up to 43 bits: Arm ARM D8.2.7.
+    let sl0 = if ipa_bits() > 43 { 2 } else { 1 };
     let ps = ID_AA64MMFR0_EL1.read(ID_AA64MMFR0_EL1::PARange).min(5);
-    let vtcr = 1 << 31 | ps << 16 | 3 << 12 | 1 << 10 | 1 << 8 | sl0 << 6 | u64::from(64 - stage2.ipa_bits);
+    let vtcr = 1 << 31 | ps << 16 | 3 << 12 | 1 << 10 | 1 << 8 | sl0 << 6 | u64::from(64 - ipa_bits());
     VTCR_EL2.set(vtcr);
     HCR_EL2.set(HCR);
     barrier::isb();
@@ -96,11 +80,17 @@ pub fn serror_pending() -> bool {
     HCR_EL2.get() & HCR_VSE != 0
 }
 
-/// Makes the tables at `root` the guest's stage 2. Takes effect with the next `enter_guest` or `translate`.
+/// Makes the tables at `root` the guest's stage 2. Takes effect with the next entry or translation.
 ///
-/// `root` is a whole stage 2 of [`stage2`]'s format that stays until another is set on this CPU.
+/// They stay until [`leave_stage2`], or until others are set on this CPU.
 pub fn set_stage2(root: MachineAddr, vmid: Vmid) {
     VTTBR_EL2.set(root.0 | u64::from(vmid.0) << 48);
+    barrier::isb();
+}
+
+/// No tables are the guest's any more: those that were may be freed.
+pub fn leave_stage2() {
+    VTTBR_EL2.set(0);
     barrier::isb();
 }
 

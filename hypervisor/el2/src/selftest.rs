@@ -10,12 +10,17 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use log::info;
 use xenolith_core::addr::{CpuId, GuestVa, MachineAddr, Vmid};
 use xenolith_core::context::{FpRegisters, VcpuContext};
+use xenolith_core::exit::{RawExit, Vector};
+use xenolith_core::guest_memory::Stage1;
 use xenolith_core::machine::{Machine, Power};
+use xenolith_core::vgic::{GicCpuContext, ListRegisters};
 
 use crate::gic_v3::{self, list_registers};
 use crate::machine_impl::Arm64;
 use crate::platform::Platform;
-use crate::vectors::{Exit, enter_guest, fault_address};
+use crate::vectors::enter_guest;
+use crate::timer::VirtualTimer;
+use crate::translate::{Loaded, translate_stage1};
 use crate::{barrier, hyp, mm, percpu, smp, switch, timer};
 
 /// Where the guest's 2 MiB of RAM begin.
@@ -181,10 +186,10 @@ fn stage2(ram: MachineAddr) -> MachineAddr {
     const TABLE: u64 = 3;
     // Block, accessed, inner shareable, read and write, normal write-back.
     const BLOCK: u64 = 1 | 1 << 10 | 3 << 8 | 3 << 6 | 0xf << 2;
-    let format = hyp::stage2();
-    let root = pages(4096 * format.root_tables as usize);
+    let bits = hyp::ipa_bits();
+    let root = pages(4096 << if bits > 43 { 0 } else { bits.saturating_sub(39) });
     let mut level1 = root;
-    if format.start_level == 0 {
+    if bits > 43 {
         level1 = pages(4096);
         Arm64.store_u64(root, level1.0 | TABLE);
     }
@@ -207,23 +212,21 @@ fn guest() {
     Arm64.invalidate_icache();
     hyp::set_stage2(stage2(ram), vmid);
     hyp::set_guest_control(true, false);
-    hyp::set_vmpidr(1 << 31 | u64::from(cpu.0));
     let mut vcpu = VcpuContext::starting_at(GUEST_RAM, 0x1234);
     switch::load_system(&vcpu.sys);
     switch::load_fp(&vcpu.fp);
-    timer::load_virtual(timer::VirtualTimer::default(), timer::ticks());
+    timer::load_virtual(VirtualTimer::default(), timer::ticks());
 
     vcpu.x[30] = 0x5678;
     check("hvc", hvc(&mut vcpu) == Some(1) && vcpu.x[0] == 0x1234 && vcpu.x[30] == 0x5678);
-    check("translate", crate::translate::translate(GuestVa(GUEST_RAM + 5), true) == Some(MachineAddr(ram.0 + 5)));
-    check("translate stage 1", crate::translate::translate_stage1(GuestVa(7), false).map(|ipa| ipa.0) == Some(7));
-    check("translate unmapped", crate::translate::translate(GuestVa(0x900_1000), false).is_none());
+    check("translate", Loaded.translate(GuestVa(GUEST_RAM + 5), true) == Some(MachineAddr(ram.0 + 5)));
+    check("translate stage 1", translate_stage1(GuestVa(7), false).map(|ipa| ipa.0) == Some(7));
+    check("translate unmapped", Loaded.translate(GuestVa(0x900_1000), false).is_none());
 
     check("wfi", class(enter_guest(&mut vcpu)) == Some(0x01));
     vcpu.pc += 4;
     let abort = enter_guest(&mut vcpu);
-    let address = fault_address();
-    check("data abort", class(abort) == Some(0x24) && address.far == 0x900_1000 && address.hpfar << 8 == 0x900_1000);
+    check("data abort", class(abort) == Some(0x24) && abort.far == 0x900_1000 && abort.hpfar << 8 == 0x900_1000);
     vcpu.x[0] = 0xf00d_0000_0000 | u64::from(cpu.0);
     vcpu.pc += 4;
 
@@ -242,39 +245,51 @@ fn guest() {
     gic_v3::set_ppi_enabled(VIRTUAL_TIMER, true);
     gic_v3::set_ppi_enabled(HYP_TIMER, true);
     gic_v3::set_ppi_enabled(MAINTENANCE, true);
-    let exit = enter_guest(&mut vcpu);
-    let intid = gic_v3::acknowledge();
+    let intid = interrupt(&mut vcpu);
     timer::mask_virtual();
     finish(intid);
-    check("virtual timer", exit == Exit::Irq && intid == Some(VIRTUAL_TIMER));
+    check("virtual timer", intid == Some(VIRTUAL_TIMER));
     check("after the timer", hvc(&mut vcpu) == Some(4));
 
     // En; the guest's own group 1 enable is in its VMCR.
-    list_registers::set_hcr(1);
+    list_registers::load(&GicCpuContext { hcr: 1, ..Default::default() }, 0);
     check("before a virtual interrupt", hvc(&mut vcpu) == Some(5));
-    list_registers::write_lr(0, 1 << 62 | 1 << 60 | 0xa0 << 48 | 27);
+    list_registers::Hardware.write(0, 1 << 62 | 1 << 60 | 0xa0 << 48 | 27);
     check("virtual interrupt", hvc(&mut vcpu) == Some(9) && vcpu.x[10] == 27);
-    check("list register empty", list_registers::elrsr() & 1 == 1 && list_registers::read_lr(0) >> 62 == 0);
+    check("list register empty", list_registers::Hardware.empty() & 1 == 1 && list_registers::Hardware.read(0) >> 62 == 0);
     check("after the interrupt", hvc(&mut vcpu) == Some(6));
-    let active = list_registers::save_active_priorities();
-    list_registers::load_active_priorities(&active);
-    check("list registers", list_registers::count() <= list_registers::MAX && list_registers::priority_bits() >= 5 && list_registers::vmcr() != 0);
+    let mut context = GicCpuContext::default();
+    list_registers::save(&mut context, 1);
+    let off = list_registers::hcr() == 0;
+    list_registers::load(&context, 1);
+    let count = list_registers::Hardware.count();
+    check("list registers", off && (1..=16).contains(&count) && list_registers::priority_bits() >= 5 && context.hcr == 1 && context.vmcr & 2 != 0);
 
     timer::set_deadline(Some(timer::ticks() + timer::frequency() / 100));
-    let exit = enter_guest(&mut vcpu);
-    let intid = gic_v3::acknowledge();
+    let intid = interrupt(&mut vcpu);
     timer::set_deadline(None);
     finish(intid);
-    check("deadline", exit == Exit::Irq && matches!(intid, Some(HYP_TIMER | gic_v3::SGI_KICK)));
+    check("deadline", intid == Some(HYP_TIMER));
 
     if cpu != CpuId(0) {
         let exit = enter_guest(&mut vcpu);
         let intid = gic_v3::acknowledge();
         finish(intid);
-        check("kick", exit == Exit::Irq && intid == Some(gic_v3::SGI_KICK));
+        check("kick", exit.vector == Vector::Irq && intid == Some(gic_v3::SGI_KICK));
     }
     list_registers::set_hcr(0);
     barrier::isb();
+}
+
+/// Runs the guest to its next interrupt that is not a kick, and acknowledges that.
+fn interrupt(vcpu: &mut VcpuContext) -> Option<u32> {
+    while enter_guest(vcpu).vector == Vector::Irq {
+        match gic_v3::acknowledge() {
+            Some(gic_v3::SGI_KICK) => finish(Some(gic_v3::SGI_KICK)),
+            other => return other,
+        }
+    }
+    None
 }
 
 fn finish(intid: Option<u32>) {
@@ -285,21 +300,19 @@ fn finish(intid: Option<u32>) {
 }
 
 /// The exception class of a synchronous exit.
-fn class(exit: Exit) -> Option<u64> {
-    match exit {
-        Exit::Sync { esr } => Some(esr >> 26),
-        _ => None,
-    }
+fn class(exit: RawExit) -> Option<u64> {
+    (exit.vector == Vector::Synchronous).then_some(exit.esr >> 26)
 }
 
 /// Runs the guest to its next exit: the immediate if that is an HVC. A kick on the way does not count.
 fn hvc(vcpu: &mut VcpuContext) -> Option<u64> {
     loop {
-        match enter_guest(vcpu) {
-            Exit::Sync { esr } if esr >> 26 == 0x16 => return Some(esr & 0xffff),
-            Exit::Irq => finish(gic_v3::acknowledge()),
-            other => {
-                info!("unexpected {other:x?} at {:#x}, {:x?}", vcpu.pc, fault_address());
+        let exit = enter_guest(vcpu);
+        match exit.vector {
+            Vector::Synchronous if exit.esr >> 26 == 0x16 => return Some(exit.esr & 0xffff),
+            Vector::Irq => finish(gic_v3::acknowledge()),
+            _ => {
+                info!("unexpected {exit:x?} at {:#x}", vcpu.pc);
                 return None;
             }
         }

@@ -3,6 +3,7 @@
 use core::arch::asm;
 
 use xenolith_core::addr::{GuestVa, Ipa, MachineAddr};
+use xenolith_core::guest_memory::Stage1;
 
 use crate::barrier;
 use crate::sysreg::{read, write};
@@ -21,15 +22,17 @@ macro_rules! at {
     }};
 }
 
-/// Translates as a load (or store) of the guest's EL1 would, through both stages.
-///
-/// The answer is what the tables say now; the guest may change its stage 1 at any time, so the caller checks and pins the frame.
-pub fn translate(va: GuestVa, write: bool) -> Option<MachineAddr> {
-    let address = if write { at!("s12e1w", va.0) } else { at!("s12e1r", va.0) };
-    address.map(MachineAddr)
+/// The vCPU whose registers are loaded on this CPU.
+pub struct Loaded;
+
+impl Stage1 for Loaded {
+    fn translate(&self, va: GuestVa, write: bool) -> Option<MachineAddr> {
+        let address = if write { at!("s12e1w", va.0) } else { at!("s12e1r", va.0) };
+        address.map(MachineAddr)
+    }
 }
 
-/// Translates through the guest's stage 1 alone.
+/// Translates through the stage 1 of the vCPU that is loaded, alone: where an abort without `HPFAR_EL2` happened.
 pub fn translate_stage1(va: GuestVa, write: bool) -> Option<Ipa> {
     let address = if write { at!("s1e1w", va.0) } else { at!("s1e1r", va.0) };
     barrier::isb();

@@ -7,45 +7,13 @@
 use core::arch::global_asm;
 use core::mem::offset_of;
 
+use aarch64_cpu::registers::{ESR_EL2, FAR_EL2, HPFAR_EL2};
+use tock_registers::interfaces::Readable;
 use xenolith_core::context::VcpuContext;
+use xenolith_core::exit::{RawExit, Vector};
 
 use crate::fault::{Frame, report};
 use crate::percpu::PerCpu;
-use crate::sysreg::read;
-
-/// Why the guest stopped running.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Exit {
-    /// A synchronous exception; [`fault_address`] tells more of an abort.
-    Sync {
-        /// `ESR_EL2`.
-        esr: u64,
-    },
-    /// A physical interrupt is pending, not yet acknowledged.
-    Irq,
-    /// A physical FIQ is pending.
-    Fiq,
-    /// A physical SError.
-    SError {
-        /// `ESR_EL2`.
-        esr: u64,
-    },
-}
-
-/// Where an abort happened.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct FaultAddress {
-    /// `FAR_EL2`: guest virtual.
-    pub far: u64,
-    /// `HPFAR_EL2`: the page of the guest physical address, shifted right by 8; valid for stage-2 translation and access flag faults, and
-    /// for faults of a stage-1 walk (`ESR_EL2.ISS.S1PTW`).
-    pub hpfar: u64,
-}
-
-/// The addresses of the last abort, until the guest is entered again.
-pub fn fault_address() -> FaultAddress {
-    FaultAddress { far: read!("far_el2"), hpfar: read!("hpfar_el2") }
-}
 
 /// Runs the guest until something needs EL2, and says what.
 ///
@@ -54,18 +22,19 @@ pub fn fault_address() -> FaultAddress {
 ///
 /// # Panics
 /// If the PSTATE would not lead to EL1 or EL0: the caller lets no such value in.
-pub fn enter_guest(context: &mut VcpuContext) -> Exit {
+pub fn enter_guest(context: &mut VcpuContext) -> RawExit {
     // EL0t, EL1t, EL1h, and AArch32 user mode. Any other value of M[4:0] would be an illegal return, or one to EL2.
     const MODES: u32 = 1 | 1 << 4 | 1 << 5 | 1 << 16;
     assert!(MODES & 1 << (context.pstate & 0x1f) != 0);
     // SAFETY: the routine keeps the C ABI; it writes no memory but `context` and its own stack frame. The guest runs at EL1 or EL0, checked above,
     // and HCR_EL2.VM confines it to stage 2.
-    match unsafe { run_guest(context) } {
-        0 => Exit::Sync { esr: read!("esr_el2") },
-        1 => Exit::Irq,
-        2 => Exit::Fiq,
-        _ => Exit::SError { esr: read!("esr_el2") },
-    }
+    let vector = match unsafe { run_guest(context) } {
+        0 => Vector::Synchronous,
+        1 => return RawExit { vector: Vector::Irq, esr: 0, far: 0, hpfar: 0 },
+        2 => return RawExit { vector: Vector::Fiq, esr: 0, far: 0, hpfar: 0 },
+        _ => Vector::SError,
+    };
+    RawExit { vector, esr: ESR_EL2.get(), far: FAR_EL2.get(), hpfar: HPFAR_EL2.get() }
 }
 
 unsafe extern "C" {

@@ -1,10 +1,10 @@
-//! The virtual CPU interface as EL2 sees it (`ICH_*`): the registers as numbers; their meaning is the vGIC's.
+//! The virtual CPU interface as EL2 sees it (`ICH_*`): the registers as numbers; their meaning is the core's vGIC's.
+
+use xenolith_core::vgic::GicCpuContext;
+use xenolith_core::vgic::list_register::{ListRegisters, MAX_LIST_REGISTERS, any_pending};
 
 use crate::barrier;
 use crate::sysreg::{read, write};
-
-/// More than any CPU has.
-pub const MAX: usize = 16;
 
 /// How many list registers this CPU has, `ICH_VTR_EL2.ListRegs` + 1.
 pub fn count() -> usize {
@@ -28,26 +28,20 @@ fn active_priority_registers() -> usize {
 macro_rules! numbered {
     ($($n:literal $lr:literal),*) => {
         /// `ICH_LR<n>_EL2`.
-        ///
-        /// # Panics
-        /// If this CPU has no such list register.
         pub fn read_lr(n: usize) -> u64 {
-            assert!(n < count());
             match n {
+                n if n >= count() => 0,
                 $($n => read!($lr),)*
                 _ => 0,
             }
         }
 
         /// Sets `ICH_LR<n>_EL2`; takes effect by the next entry of the guest.
-        ///
-        /// # Panics
-        /// If this CPU has no such list register.
         pub fn write_lr(n: usize, value: u64) {
-            assert!(n < count());
             // SAFETY: interrupts of the guest; those linked to hardware can deactivate a physical interrupt, no more.
             unsafe {
                 match n {
+                    n if n >= count() => {}
                     $($n => write!($lr, value),)*
                     _ => {}
                 }
@@ -62,14 +56,60 @@ numbered!(
     15 "ich_lr15_el2"
 );
 
-/// Stores the first `to.len()` list registers.
-pub fn save(to: &mut [u64]) {
-    to.iter_mut().enumerate().for_each(|(n, lr)| *lr = read_lr(n));
+/// The list registers in the hardware of this CPU.
+pub struct Hardware;
+
+impl Hardware {
+    /// Whether an interrupt is pending in one.
+    pub fn any_pending(&self) -> bool {
+        any_pending(self)
+    }
 }
 
-/// Loads list registers; those after `from` keep their values.
-pub fn load(from: &[u64]) {
-    from.iter().enumerate().for_each(|(n, lr)| write_lr(n, *lr));
+impl ListRegisters for Hardware {
+    fn count(&self) -> usize {
+        count()
+    }
+
+    fn empty(&self) -> u32 {
+        elrsr() as u32
+    }
+
+    fn read(&self, n: usize) -> u64 {
+        read_lr(n)
+    }
+
+    fn write(&mut self, n: usize, value: u64) {
+        write_lr(n, value);
+    }
+}
+
+/// The numbers of the bits that are set.
+fn bits(set: u32) -> impl Iterator<Item = usize> {
+    (0..MAX_LIST_REGISTERS).filter(move |n| set & 1 << n != 0)
+}
+
+/// Stores the virtual interface of the vCPU that ran, and switches it off. `used` are the list registers that may hold something: bit n is
+/// register n.
+pub fn save(to: &mut GicCpuContext, used: u32) {
+    for n in bits(used) {
+        to.lrs[n] = read_lr(n);
+        write_lr(n, 0);
+    }
+    to.vmcr = read!("ich_vmcr_el2");
+    to.hcr = read!("ich_hcr_el2");
+    save_active_priorities(&mut to.ap0r, &mut to.ap1r);
+    set_hcr(0);
+}
+
+/// Loads the virtual interface of the vCPU that will run. List registers not in `used` are empty on entry, and stay so.
+pub fn load(from: &GicCpuContext, used: u32) {
+    for n in bits(used) {
+        write_lr(n, from.lrs[n]);
+    }
+    set_vmcr(from.vmcr);
+    load_active_priorities(&from.ap0r, &from.ap1r);
+    set_hcr(from.hcr);
 }
 
 /// `ICH_HCR_EL2`: En, and which conditions raise the maintenance interrupt.
@@ -110,50 +150,37 @@ pub fn elrsr() -> u64 {
     read!("ich_elrsr_el2")
 }
 
-/// The active priorities of a vCPU that does not run: `ICH_AP0R<n>_EL2` and `ICH_AP1R<n>_EL2`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct ActivePriorities {
-    /// Group 0.
-    pub ap0r: [u32; 4],
-    /// Group 1.
-    pub ap1r: [u32; 4],
-}
-
-/// Stores the active priorities.
-pub fn save_active_priorities() -> ActivePriorities {
-    let mut saved = ActivePriorities::default();
-    saved.ap0r[0] = read!("ich_ap0r0_el2") as u32;
-    saved.ap1r[0] = read!("ich_ap1r0_el2") as u32;
+fn save_active_priorities(ap0r: &mut [u64; 4], ap1r: &mut [u64; 4]) {
     let registers = active_priority_registers();
+    ap0r[0] = read!("ich_ap0r0_el2");
+    ap1r[0] = read!("ich_ap1r0_el2");
     if registers > 1 {
-        saved.ap0r[1] = read!("ich_ap0r1_el2") as u32;
-        saved.ap1r[1] = read!("ich_ap1r1_el2") as u32;
+        ap0r[1] = read!("ich_ap0r1_el2");
+        ap1r[1] = read!("ich_ap1r1_el2");
     }
     if registers > 2 {
-        saved.ap0r[2] = read!("ich_ap0r2_el2") as u32;
-        saved.ap1r[2] = read!("ich_ap1r2_el2") as u32;
-        saved.ap0r[3] = read!("ich_ap0r3_el2") as u32;
-        saved.ap1r[3] = read!("ich_ap1r3_el2") as u32;
+        ap0r[2] = read!("ich_ap0r2_el2");
+        ap1r[2] = read!("ich_ap1r2_el2");
+        ap0r[3] = read!("ich_ap0r3_el2");
+        ap1r[3] = read!("ich_ap1r3_el2");
     }
-    saved
 }
 
-/// Loads the active priorities.
-pub fn load_active_priorities(from: &ActivePriorities) {
+fn load_active_priorities(ap0r: &[u64; 4], ap1r: &[u64; 4]) {
     let registers = active_priority_registers();
     // SAFETY: interrupts of the guest; only registers that this CPU has.
     unsafe {
-        write!("ich_ap0r0_el2", u64::from(from.ap0r[0]));
-        write!("ich_ap1r0_el2", u64::from(from.ap1r[0]));
+        write!("ich_ap0r0_el2", ap0r[0]);
+        write!("ich_ap1r0_el2", ap1r[0]);
         if registers > 1 {
-            write!("ich_ap0r1_el2", u64::from(from.ap0r[1]));
-            write!("ich_ap1r1_el2", u64::from(from.ap1r[1]));
+            write!("ich_ap0r1_el2", ap0r[1]);
+            write!("ich_ap1r1_el2", ap1r[1]);
         }
         if registers > 2 {
-            write!("ich_ap0r2_el2", u64::from(from.ap0r[2]));
-            write!("ich_ap1r2_el2", u64::from(from.ap1r[2]));
-            write!("ich_ap0r3_el2", u64::from(from.ap0r[3]));
-            write!("ich_ap1r3_el2", u64::from(from.ap1r[3]));
+            write!("ich_ap0r2_el2", ap0r[2]);
+            write!("ich_ap1r2_el2", ap1r[2]);
+            write!("ich_ap0r3_el2", ap0r[3]);
+            write!("ich_ap1r3_el2", ap1r[3]);
         }
     }
 }
@@ -162,9 +189,9 @@ pub fn load_active_priorities(from: &ActivePriorities) {
 pub(super) fn init_cpu() {
     set_hcr(0);
     set_vmcr(0);
-    for n in 0..count().min(MAX) {
+    for n in 0..count() {
         write_lr(n, 0);
     }
-    load_active_priorities(&ActivePriorities::default());
+    load_active_priorities(&[0; 4], &[0; 4]);
     barrier::isb();
 }
