@@ -14,9 +14,17 @@ pub mod addr;
 pub mod boot;
 pub mod context;
 pub mod evtchn;
+pub mod exit;
 pub mod frames;
 pub mod gnttab;
 pub mod guest_memory;
+pub mod inject;
+
 pub mod lock;
 pub mod machine;
+pub mod mmio;
 pub mod p2m;
+pub mod psci;
+pub mod sysreg;
+pub mod vgic;
+pub mod vtimer;
