@@ -41,6 +41,14 @@ impl EventChannels {
         self.bind(machine, Binding::Unbound { remote }, 0)
     }
 
+    /// Whether a port could be allocated now: so that a refusal by policy is told only where Xen tells it.
+    ///
+    /// # Errors
+    /// `Dying`, `NoSpace`, `NoMemory`.
+    pub fn check_free_port(&self, machine: &dyn Machine) -> Result<(), EventError> {
+        self.state.lock().find_free(machine).map(|_| ())
+    }
+
     /// As [`Self::alloc_unbound`] for the hypervisor's own use: events sent to the new port come back to the caller as
     /// [`Notify::xen_consumer`], and notify `vcpu` otherwise. The guest cannot send on the port or close it.
     ///

@@ -121,6 +121,22 @@ fn the_tail_of_a_queue_that_moved_on_is_not_appended_to() {
 }
 
 #[test]
+fn a_reused_port_is_still_known_as_the_tail_it_was() {
+    let (w, mut guest) = fifo_world();
+    let (a, b) = w.pair(D0, D1);
+    let (c, d) = w.pair(D0, D1);
+    guest.upcall(0);
+    w.domains[D1].bind_vcpu(b, 1).unwrap();
+    w.domains[D1].bind_vcpu(d, 1).unwrap();
+    w.send(D0, a).unwrap();
+    assert_eq!(guest.upcall(1), [b]);
+    w.close(D1, b).unwrap();
+    assert_eq!(w.connect(D1, D0, a), Ok((b, upcall(0))), "b is linked on vCPU 0 now");
+    assert_eq!(w.send(D0, c), Ok((D1, upcall(1))), "d must not go behind b");
+    assert_eq!((guest.upcall(0), guest.upcall(1)), (std::vec![b], std::vec![d]));
+}
+
+#[test]
 fn a_closed_port_is_not_reused_while_linked() {
     let (w, mut guest) = fifo_world();
     let (a, b) = w.pair(D0, D1);

@@ -46,7 +46,11 @@ impl Guest {
         let mut handled = Vec::new();
         loop {
             self.machine.swap_u8(info, 0);
-            if self.fifo { self.scan_fifo(vcpu, &mut handled) } else { self.scan_two_level(info, &mut handled) }
+            if self.fifo {
+                self.scan_fifo(vcpu, &mut handled)
+            } else {
+                self.scan_two_level(info, &mut handled)
+            }
             if self.machine.load_u32(info) & 0xff == 0 {
                 return handled;
             }

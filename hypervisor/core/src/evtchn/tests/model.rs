@@ -6,8 +6,8 @@
 use super::guest::Guest;
 use super::*;
 use proptest::prelude::*;
-use std::vec;
 use std::collections::{BTreeMap, BTreeSet};
+use std::vec;
 
 #[derive(Clone, Copy, Debug)]
 enum Op {
@@ -161,8 +161,7 @@ impl Run {
                 expected.is_err()
             }
             Op::BindIpi { domain, vcpu } => {
-                let expected =
-                    if vcpu >= 4 { Err(EventError::NoSuchVcpu) } else { self.expect_bound(domain, Binding::Ipi, vcpu) };
+                let expected = if vcpu >= 4 { Err(EventError::NoSuchVcpu) } else { self.expect_bound(domain, Binding::Ipi, vcpu) };
                 assert_eq!(self.w.domains[domain].bind_ipi(machine, vcpu), expected);
                 expected.is_err()
             }
@@ -201,8 +200,7 @@ impl Run {
             Op::RaiseVirq { domain, virq, vcpu } => {
                 let per_vcpu = [0, 1, 7, 13].contains(&virq);
                 let d = &self.w.domains[domain];
-                let notify =
-                    if per_vcpu { d.raise_virq(machine, virq, vcpu) } else { d.raise_global_virq(machine, virq) };
+                let notify = if per_vcpu { d.raise_virq(machine, virq, vcpu) } else { d.raise_global_virq(machine, virq) };
                 let bound = |(_, (b, v)): &(&u32, &(Binding, u32))| *b == Binding::Virq(virq as u8) && (!per_vcpu || *v == vcpu);
                 if let Some(port) = self.models[domain].ports.iter().find(bound).map(|(port, _)| *port) {
                     self.pend(domain, port);
