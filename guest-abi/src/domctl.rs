@@ -1,6 +1,7 @@
 //! `domctl`: the toolstack creates, looks at and destroys domains. Source: xen/include/public/domctl.h.
 //!
 //! The argument points to [`DOMCTL_SIZE`] bytes: the head [`Domctl`], and at [`DOMCTL_PAYLOAD_OFFSET`] a union of the payloads below.
+//! Commands that only x86 has are not listed.
 
 use crate::GuestHandle;
 use crate::arch_arm::ArchDomainConfig;
@@ -25,8 +26,6 @@ pub const XEN_DOMCTL_UNPAUSEDOMAIN: u32 = 4;
 pub const XEN_DOMCTL_GETDOMAININFO: u32 = 5;
 /// [`VcpuAffinity`].
 pub const XEN_DOMCTL_SETVCPUAFFINITY: u32 = 9;
-/// x86 only.
-pub const XEN_DOMCTL_SHADOW_OP: u32 = 10;
 /// [`MaxMem`].
 pub const XEN_DOMCTL_MAX_MEM: u32 = 11;
 /// [`VcpuContext`].
@@ -47,10 +46,6 @@ pub const XEN_DOMCTL_SETDEBUGGING: u32 = 18;
 pub const XEN_DOMCTL_IRQ_PERMISSION: u32 = 19;
 /// [`IomemPermission`].
 pub const XEN_DOMCTL_IOMEM_PERMISSION: u32 = 20;
-/// x86 only.
-pub const XEN_DOMCTL_IOPORT_PERMISSION: u32 = 21;
-/// x86 only.
-pub const XEN_DOMCTL_HYPERCALL_INIT: u32 = 22;
 /// [`SetTimeOffset`].
 pub const XEN_DOMCTL_SETTIMEOFFSET: u32 = 24;
 /// [`VcpuAffinity`].
@@ -61,10 +56,6 @@ pub const XEN_DOMCTL_RESUMEDOMAIN: u32 = 27;
 pub const XEN_DOMCTL_SENDTRIGGER: u32 = 28;
 /// [`Subscribe`].
 pub const XEN_DOMCTL_SUBSCRIBE: u32 = 29;
-/// x86 only.
-pub const XEN_DOMCTL_GETHVMCONTEXT: u32 = 33;
-/// x86 only.
-pub const XEN_DOMCTL_SETHVMCONTEXT: u32 = 34;
 /// [`AddressSize`].
 pub const XEN_DOMCTL_SET_ADDRESS_SIZE: u32 = 35;
 /// [`AddressSize`].
@@ -83,20 +74,8 @@ pub const XEN_DOMCTL_SET_TARGET: u32 = 46;
 pub const XEN_DOMCTL_DEASSIGN_DEVICE: u32 = 47;
 /// [`BindPtIrq`].
 pub const XEN_DOMCTL_UNBIND_PT_IRQ: u32 = 48;
-/// x86 only.
-pub const XEN_DOMCTL_GET_DEVICE_GROUP: u32 = 50;
-/// x86 only.
-pub const XEN_DOMCTL_DEBUG_OP: u32 = 54;
 /// Memory events.
 pub const XEN_DOMCTL_VM_EVENT_OP: u32 = 56;
-/// x86 only.
-pub const XEN_DOMCTL_MEM_SHARING_OP: u32 = 57;
-/// x86 only.
-pub const XEN_DOMCTL_GETTSCINFO: u32 = 59;
-/// x86 only.
-pub const XEN_DOMCTL_SETTSCINFO: u32 = 60;
-/// x86 only.
-pub const XEN_DOMCTL_GETPAGEFRAMEINFO3: u32 = 61;
 /// Memory events.
 pub const XEN_DOMCTL_SET_ACCESS_REQUIRED: u32 = 64;
 /// [`SetVirqHandler`].
@@ -115,20 +94,12 @@ pub const XEN_DOMCTL_MONITOR_OP: u32 = 77;
 pub const XEN_DOMCTL_SOFT_RESET: u32 = 79;
 /// [`VuartOp`].
 pub const XEN_DOMCTL_VUART_OP: u32 = 81;
-/// x86 only.
-pub const XEN_DOMCTL_GET_CPU_POLICY: u32 = 82;
-/// x86 only.
-pub const XEN_DOMCTL_SET_CPU_POLICY: u32 = 83;
-/// x86 only.
-pub const XEN_DOMCTL_VMTRACE_OP: u32 = 84;
 /// [`PagingMempool`].
 pub const XEN_DOMCTL_GET_PAGING_MEMPOOL_SIZE: u32 = 85;
 /// [`PagingMempool`].
 pub const XEN_DOMCTL_SET_PAGING_MEMPOOL_SIZE: u32 = 86;
 /// [`DtOverlay`].
 pub const XEN_DOMCTL_DT_OVERLAY: u32 = 87;
-/// x86 only.
-pub const XEN_DOMCTL_GSI_PERMISSION: u32 = 88;
 /// [`SetLlcColors`].
 pub const XEN_DOMCTL_SET_LLC_COLORS: u32 = 89;
 

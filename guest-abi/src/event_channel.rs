@@ -157,7 +157,8 @@ wire! {
     }
 }
 wire! {
-    /// `struct evtchn_init_control`: give a vCPU its [`crate::shared_info::FifoControlBlock`]; the first one switches the domain to the FIFO ABI.
+    /// `struct evtchn_init_control`: give a vCPU its [`crate::shared_info::FifoControlBlock`].
+    /// The first one of a domain switches it to the FIFO ABI.
     InitControl, 24 bytes {
         /// In: guest frame number of the page.
         0 => control_gfn: u64,

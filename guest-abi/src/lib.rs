@@ -1,7 +1,9 @@
 //! What a guest and the hypervisor agree on: Xen 4.20's public ABI for Arm64, one module per header under `xen/include/public`.
 //!
-//! Only layouts and numbers, no behaviour. Every structure is plain bytes without implicit padding (`zerocopy`), so that it can be read from
-//! and written to guest memory by value; sizes and offsets are checked at compile time, and against Xen's own headers by `tests/layout.rs`.
+//! Only layouts and numbers, no behaviour. Every structure is plain bytes without implicit padding (`zerocopy`), so that it can be
+//! read from and written to guest memory by value; sizes and offsets are checked at compile time, and against Xen's own headers by
+//! `tests/layout.rs`.
+//!
 //! Constants keep Xen's names in capitals (`XENMEM_populate_physmap` is [`memory::XENMEM_POPULATE_PHYSMAP`]); structures drop the prefix
 //! that their module already says (`evtchn_bind_virq` is [`event_channel::BindVirq`]). All numbers are little endian.
 

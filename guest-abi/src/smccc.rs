@@ -1,4 +1,5 @@
-//! SMC calling convention: function ids of the architecture and of Xen's services. Source: Arm DEN 0028, xen/include/public/arch-arm/smccc.h.
+//! SMC calling convention: function ids of the architecture and of Xen's services.
+//! Source: Arm DEN 0028, xen/include/public/arch-arm/smccc.h.
 
 /// Major << 16 | minor of the calling convention.
 pub const SMCCC_VERSION: u32 = 0x8000_0000;

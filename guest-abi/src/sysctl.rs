@@ -1,6 +1,7 @@
 //! `sysctl`: the toolstack asks about the machine. Source: xen/include/public/sysctl.h.
 //!
 //! The argument points to [`SYSCTL_SIZE`] bytes: the head [`Sysctl`], and at [`SYSCTL_PAYLOAD_OFFSET`] a union of the payloads below.
+//! Commands that only x86 has are not listed.
 
 use crate::GuestHandle;
 use crate::xen::XenctlBitmap;
@@ -50,20 +51,10 @@ pub const XEN_SYSCTL_CPUPOOL_OP: u32 = 18;
 pub const XEN_SYSCTL_SCHEDULER_OP: u32 = 19;
 /// Code coverage.
 pub const XEN_SYSCTL_COVERAGE_OP: u32 = 20;
-/// x86 only.
-pub const XEN_SYSCTL_PSR_CMT_OP: u32 = 21;
 /// [`PciTopoInfo`].
 pub const XEN_SYSCTL_PCITOPOINFO: u32 = 22;
-/// x86 only.
-pub const XEN_SYSCTL_PSR_ALLOC: u32 = 23;
-/// x86 only.
-pub const XEN_SYSCTL_GET_CPU_LEVELLING_CAPS: u32 = 25;
-/// x86 only.
-pub const XEN_SYSCTL_GET_CPU_FEATURESET: u32 = 26;
 /// Live patching.
 pub const XEN_SYSCTL_LIVEPATCH_OP: u32 = 27;
-/// x86 only.
-pub const XEN_SYSCTL_GET_CPU_POLICY: u32 = 29;
 /// Device tree overlays.
 pub const XEN_SYSCTL_DT_OVERLAY: u32 = 30;
 

@@ -1,9 +1,9 @@
 //! Compares this crate with Xen's own public headers (Debian's `libxen-dev`), as a C compiler for Arm64 sees them.
 //!
-//! Sizes, offsets, field widths and constants become C expressions whose values the compiler writes into a table in an assembly file: no Arm code
-//! runs. Headers are taken from `$XENOLITH_XEN_HEADERS` (a directory with `xen/xen.h` in it), else `/usr/include`. Without headers or compiler
-//! the test says so and passes. `domctl` and `sysctl` change with every release of Xen: they are compared only with headers of the same
-//! interface version.
+//! Sizes, offsets, field widths and constants become C expressions whose values the compiler writes into a table in an assembly file:
+//! no Arm code runs. Headers are taken from `$XENOLITH_XEN_HEADERS` (a directory with `xen/xen.h` in it), else `/usr/include`. Without
+//! headers or compiler the test says so and passes. `domctl` and `sysctl` change with every release of Xen: they are compared only with
+//! headers of the same interface version.
 
 #[path = "layout/compiler.rs"]
 mod compiler;

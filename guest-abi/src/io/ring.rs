@@ -16,7 +16,8 @@ wire! {
     }
 }
 
-/// Entries of `entry_size` bytes that fit behind the head of a ring of `ring_size` bytes, rounded down to a power of two (`__CONST_RING_SIZE`).
+/// Entries of `entry_size` bytes that fit behind the head of a ring of `ring_size` bytes, rounded down to a power of two
+/// (`__CONST_RING_SIZE`).
 pub const fn ring_entries(ring_size: usize, entry_size: usize) -> usize {
     let fit = (ring_size - size_of::<Sring>()) / entry_size;
     1 << fit.ilog2()
