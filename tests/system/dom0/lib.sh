@@ -7,9 +7,9 @@ domu() {
   xl create /guest/domu.cfg "name='$name'" "extra='console=hvc0 loglevel=4 ip0=10.0.0.$n'" "vif=['bridge=xenbr0,mac=00:16:3e:00:00:0$n']" "$@"
 }
 # up NAME: wait until it has said DOMU-UP on its console.
-up() { i=0; until grep -q DOMU-UP /var/log/xen/console/guest-$1.log 2>/dev/null; do [ $i -lt 120 ] || return 1; sleep 0.5; i=$((i+1)); done; grep DOMU-UP /var/log/xen/console/guest-$1.log | tail -1; }
+up() { i=0; until grep -q DOMU-UP /var/log/xen/console/guest-$1.log 2>/dev/null; do [ $i -lt 300 ] || return 1; sleep 0.5; i=$((i+1)); done; grep DOMU-UP /var/log/xen/console/guest-$1.log | tail -1; }
 # gone NAME: wait until no domain has that name.
-gone() { i=0; while xl domid $1 >/dev/null 2>&1; do [ $i -lt 120 ] || return 1; sleep 0.5; i=$((i+1)); done; rm -f /var/log/xen/console/guest-$1.log; }
+gone() { i=0; while xl domid $1 >/dev/null 2>&1; do [ $i -lt 300 ] || return 1; sleep 0.5; i=$((i+1)); done; rm -f /var/log/xen/console/guest-$1.log; }
 # guest N 'COMMAND': run it in the DomU at 10.0.0.N, and print what it prints.
 guest() { echo "$2" | nc -w ${3:-20} 10.0.0.$1 9999; }
 # rate N [OPTION...]: iperf3 with the DomU at 10.0.0.N; prints what the receiver got.

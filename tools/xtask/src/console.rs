@@ -14,6 +14,9 @@ const FATAL: [&str; 3] = ["Panic on CPU", "Kernel panic - not syncing", "Unable 
 /// The serial port and the hypervisor's console ring hold little: bytes typed at once, and the pause after them.
 const TYPED: (usize, Duration) = (24, Duration::from_millis(10));
 
+/// Every time limit is this much longer than a step takes on an idle machine of two cores.
+const PATIENCE: u32 = 3;
+
 /// A running QEMU. It is killed when dropped.
 pub struct Machine {
     qemu: Child,
@@ -52,7 +55,7 @@ impl Machine {
 
     /// Waits until the console says `what`; returns what it said before that since the last wait.
     pub fn wait_for(&mut self, what: &str, seconds: u64) -> Result<String> {
-        let deadline = Instant::now() + Duration::from_secs(seconds);
+        let deadline = Instant::now() + Duration::from_secs(seconds) * PATIENCE;
         loop {
             if let Some(found) = self.text[self.read..].find(what) {
                 let before = self.text[self.read..self.read + found].to_string();
@@ -65,7 +68,9 @@ impl Machine {
             }
             match self.hear(deadline) {
                 Ok(()) => {}
-                Err(RecvTimeoutError::Timeout) => bail!("no \"{what}\" on the console within {seconds} s"),
+                Err(RecvTimeoutError::Timeout) => {
+                    bail!("no \"{what}\" on the console within {:?}", Duration::from_secs(seconds) * PATIENCE)
+                }
                 Err(RecvTimeoutError::Disconnected) => bail!("the machine went off before \"{what}\""),
             }
         }
@@ -84,15 +89,14 @@ impl Machine {
         let end = format!("{}##", self.commands);
         // The shell may echo what is typed: only the end mark with a number in it is the answer.
         self.type_line(&format!("{command}; echo \"##$?:{end}\""))?;
-        let deadline = Instant::now() + Duration::from_secs(seconds);
         let mut printed = String::new();
         loop {
-            let left = deadline.saturating_duration_since(Instant::now()).as_secs();
-            let part = self.wait_for(&format!(":{end}"), left).map_err(|error| anyhow!("`{command}`: {error}"))?;
+            let part = self.wait_for(&format!(":{end}"), seconds).map_err(|error| anyhow!("`{command}`: {error}"))?;
             let (before, status) = part.rsplit_once("##").with_context(|| format!("`{command}`: garbled console"))?;
             printed += before;
             if let Ok(status) = status.parse() {
-                return Ok((status, strip(&printed)));
+                // What is left of the line of the last end mark is no answer.
+                return Ok((status, strip(printed.strip_prefix('\n').unwrap_or(&printed))));
             }
         }
     }
@@ -111,6 +115,13 @@ impl Machine {
             thread::sleep(TYPED.1);
         }
         Ok(())
+    }
+
+    /// Listens for a while, or until the machine is off; returns everything that the console has said.
+    pub fn listen(&mut self, seconds: u64) -> &str {
+        let deadline = Instant::now() + Duration::from_secs(seconds);
+        while self.hear(deadline).is_ok() {}
+        &self.text
     }
 
     /// Waits until the machine is off.

@@ -11,6 +11,8 @@ mod initrd;
 mod qemu;
 mod report;
 mod run;
+mod scenario;
+mod test;
 mod toolchain;
 mod xl;
 
@@ -54,6 +56,10 @@ enum Task {
         #[command(flatten)]
         options: qemu::Options,
     },
+    /// Run what CI runs; the last line is the summary
+    Test(test::Options),
+    /// The same as `test`
+    Ci(test::Options),
 }
 
 fn main() -> ExitCode {
@@ -81,5 +87,6 @@ fn perform(task: Task) -> Result<()> {
         }
         Task::Run { options, cmd } => run::run(options, cmd.as_deref()),
         Task::Demo { options } => demo::demo(&options),
+        Task::Test(options) | Task::Ci(options) => test::test(&options),
     }
 }

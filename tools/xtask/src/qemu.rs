@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What a user may choose of the machine.
-#[derive(clap::Args, Clone, Debug)]
+#[derive(clap::Parser, Clone, Debug)]
 pub struct Options {
     /// The hypervisor: `xenolith` (built from this tree), `xen` (Debian's Xen 4.20), or the path of an image
     #[arg(long, default_value = "xenolith")]
@@ -35,6 +35,12 @@ pub struct Options {
     /// More options for QEMU, after `--`
     #[arg(last = true)]
     pub qemu: Vec<String>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        <Self as clap::Parser>::parse_from(["xtask"])
+    }
 }
 
 /// What the guest loaders put into memory for Dom0. The defaults are Debian's kernel and our root.

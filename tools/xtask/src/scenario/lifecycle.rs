@@ -1,0 +1,68 @@
+//! A DomU's life: paused, unpaused, rebooted, crashed, destroyed in several states; its console; nothing left behind.
+
+use super::{BOOT, Scenario, boot_with_domu, guest};
+use crate::console::Machine;
+use crate::xl;
+use anyhow::{Result, ensure};
+
+pub const ALL: &[Scenario] = &[
+    Scenario::new("pause-reboot-crash", pause_reboot_crash),
+    Scenario::new("destroy-in-any-state", destroy_in_any_state),
+    Scenario::new("console", console),
+];
+
+fn pause_reboot_crash(machine: &mut Machine) -> Result<String> {
+    boot_with_domu(machine, "")?;
+    machine.sh("xl pause domu1 && xl list domu1 | grep -- '--p---'", 30)?;
+    ensure!(machine.status("ping -c 1 -W 2 10.0.0.2", 30)?.0 != 0, "a paused DomU answers");
+    machine.sh("xl unpause domu1", 30)?;
+    xl::ping(machine, 2)?;
+
+    let first = machine.sh("xl domid domu1", 30)?;
+    machine.sh(">/var/log/xen/console/guest-domu1.log; xl reboot domu1", 30)?;
+    xl::up(machine, "domu1")?;
+    let second = machine.sh("xl domid domu1", 30)?;
+    ensure!(first != second, "the DomU did not reboot: it still is domain {}", first.trim());
+    xl::ping(machine, 2)?;
+
+    // A crashed Linux says so nowhere but on its console, and spins.
+    machine.sh("(guest 2 'echo c >/proc/sysrq-trigger' 2 >/dev/null 2>&1 &)", 30)?;
+    let log = "/var/log/xen/console/guest-domu1.log";
+    machine.sh(&format!("i=0; until grep -q 'end Kernel panic' {log} || [ $i = 60 ]; do sleep 1; i=$((i+1)); done; [ $i -lt 60 ]"), 90)?;
+    ensure!(machine.status("ping -c 1 -W 2 10.0.0.2", 30)?.0 != 0, "a crashed DomU answers");
+    machine.sh("xl destroy domu1 && gone domu1", 60)?;
+    machine.sh("xl list | wc -l | grep '^2$'", 30)?;
+    Ok("paused, unpaused, rebooted, crashed".into())
+}
+
+fn destroy_in_any_state(machine: &mut Machine) -> Result<String> {
+    boot_with_domu(machine, "")?;
+    machine.sh("xl destroy domu1 && gone domu1", 60)?;
+    let before = xl::settled(machine)?;
+
+    machine.sh("xl create -p /guest/domu.cfg && xl destroy domu1 && gone domu1", 90)?; // never ran
+    machine.sh("domu domu1 2 vcpus=4 && xl destroy domu1 && gone domu1", 90)?; // in the midst of booting
+    xl::create(machine, "domu1", 2, "")?;
+    xl::up(machine, "domu1")?;
+    machine.sh("xl pause domu1 && xl destroy domu1 && gone domu1", 90)?; // paused
+    xl::create(machine, "domu1", 2, "vcpus=2")?;
+    xl::up(machine, "domu1")?;
+    machine.sh("(iperf3 -c 10.0.0.2 -R -t 60 >/dev/null 2>&1 &); sleep 3; xl destroy domu1 && gone domu1", 90)?; // under load
+    machine.sh("killall iperf3; iperf3 -s -D; sleep 1", 30)?;
+    ensure!(machine.status("xl destroy 77", 30)?.0 != 0, "xl destroys a domain that is not there");
+    xl::free_is_again(machine, before)?;
+    Ok("paused, booting, under load; all memory back".into())
+}
+
+fn console(machine: &mut Machine) -> Result<String> {
+    machine.wait_for_dom0(BOOT)?;
+    xl::create(machine, "domu1", 2, "")?;
+    xl::up(machine, "domu1")?;
+    let talk = "(sleep 1; echo 'echo SAID-$((6*7))'; sleep 3) | timeout 6 xl console domu1 >/tmp/said; grep SAID-42 /tmp/said";
+    machine.sh(talk, 30)?;
+    // Much at once: everything must come through the ring and the log.
+    guest(machine, "seq 1 2000 >/dev/hvc0; echo ALL-SAID >/dev/hvc0")?;
+    machine.sh("grep -q ALL-SAID /var/log/xen/console/guest-domu1.log", 30)?;
+    machine.sh("tr -d '\\r' </var/log/xen/console/guest-domu1.log | grep -c -E '^[0-9]+$' | grep -E '^(2000|199[0-9])$'", 30)?;
+    Ok("spoken with, and 2000 lines read".into())
+}

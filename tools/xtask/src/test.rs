@@ -1,0 +1,132 @@
+//! `cargo xtask test`: what CI runs. Formatting, lints, host tests, the image, and whole-machine scenarios.
+
+use crate::scenario::{self, Scenario};
+use crate::{guests, host, image, qemu, toolchain};
+use anyhow::{Context, Result, bail, ensure};
+use std::process::Command;
+use std::time::Instant;
+
+/// What to test.
+#[derive(clap::Args)]
+pub struct Options {
+    /// Also the long scenarios
+    #[arg(long)]
+    all: bool,
+    /// The hypervisor under test: `xenolith`, `xen` (Debian's, the oracle), or the path of an image
+    #[arg(long, default_value = "xenolith")]
+    hyp: String,
+    /// Only show the names of the scenarios
+    #[arg(long)]
+    list: bool,
+    /// Only these scenarios
+    scenarios: Vec<String>,
+}
+
+/// A check of the source that needs no machine; `None` if the tool for it is not installed.
+type Check = (&'static str, fn() -> Result<Option<String>>);
+
+const CHECKS: [Check; 5] =
+    [("format", format), ("clippy", clippy), ("clippy, bare metal", clippy_bare), ("host tests", host_tests), ("image", release_image)];
+
+#[derive(Default)]
+struct Tally {
+    passed: u32,
+    failed: u32,
+    skipped: u32,
+}
+
+/// Runs the tests; the last line it prints is the summary.
+pub fn test(options: &Options) -> Result<()> {
+    let scenarios = scenario::all();
+    if options.list {
+        scenarios.iter().for_each(|scenario| println!("{}{}", scenario.name, if scenario.long { " (--all)" } else { "" }));
+        return Ok(());
+    }
+    if let Some(unknown) = options.scenarios.iter().find(|name| scenarios.iter().all(|scenario| scenario.name != **name)) {
+        bail!("no scenario {unknown}: `cargo xtask test --list` shows them");
+    }
+    let mut tally = Tally::default();
+    if options.scenarios.is_empty() && options.hyp == "xenolith" {
+        for (name, check) in CHECKS {
+            tally.tell(name, || check().map_err(|error| format!("{error:#}")));
+        }
+    }
+    let wanted = |scenario: &&Scenario| match options.scenarios.as_slice() {
+        [] => (options.all || !scenario.long) && !(scenario.ours && options.hyp == "xen"),
+        names => names.iter().any(|name| name == scenario.name),
+    };
+    let skipped = if options.scenarios.is_empty() { scenarios.iter().filter(|scenario| !wanted(scenario)).count() } else { 0 };
+    tally.skipped += u32::try_from(skipped)?;
+    // Without a hypervisor or guests no scenario can run: each then fails with that reason.
+    let machine = guests::guests().and_then(|guests| Ok((qemu::hypervisor(&options.hyp, &guests)?, guests)));
+    for scenario in scenarios.iter().filter(wanted) {
+        tally.tell(scenario.name, || match &machine {
+            Ok((hypervisor, guests)) => scenario.perform(hypervisor, guests).map(Some),
+            Err(error) => Err(format!("{error:#}")),
+        });
+    }
+    println!("{} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.skipped);
+    std::process::exit(i32::from(tally.failed > 0 || tally.passed == 0));
+}
+
+impl Tally {
+    /// Runs one test and says how it went.
+    fn tell(&mut self, name: &str, test: impl FnOnce() -> Result<Option<String>, String>) {
+        let start = Instant::now();
+        let (count, verdict, seen) = match test() {
+            Ok(Some(seen)) => (&mut self.passed, "ok", seen),
+            Ok(None) => (&mut self.skipped, "skipped", "the tool is not installed".into()),
+            Err(reason) => (&mut self.failed, "FAILED", reason),
+        };
+        *count += 1;
+        println!("{name:<26} {verdict:<7} {:>5.1} s  {seen}", start.elapsed().as_secs_f32());
+    }
+}
+
+fn format() -> Result<Option<String>> {
+    if !has("fmt") {
+        return Ok(None);
+    }
+    host::run(cargo("fmt").args(["--all", "--check"])).context("run `cargo fmt --all`")?;
+    Ok(Some("as rustfmt has it".into()))
+}
+
+fn clippy() -> Result<Option<String>> {
+    if !has("clippy") {
+        return Ok(None);
+    }
+    host::run(cargo("clippy").args(["--quiet", "--all-targets", "--", "-D", "warnings"]))?;
+    Ok(Some("no warnings".into()))
+}
+
+fn clippy_bare() -> Result<Option<String>> {
+    if !has("clippy") {
+        return Ok(None);
+    }
+    host::run(toolchain::cargo("clippy")?.args(["--quiet", "--package", "xenolith", "--", "-D", "warnings"]))?;
+    Ok(Some("no warnings".into()))
+}
+
+fn host_tests() -> Result<Option<String>> {
+    let output = host::output(cargo("test").arg("--quiet")).context("run `cargo test`")?;
+    let passed: u32 =
+        output.lines().filter_map(|line| line.strip_prefix("test result: ok. ")?.split(' ').next()?.parse::<u32>().ok()).sum();
+    ensure!(passed > 0, "cargo test ran no test");
+    Ok(Some(format!("{passed} tests")))
+}
+
+fn release_image() -> Result<Option<String>> {
+    let image = image::image(false)?;
+    Ok(Some(format!("{} KiB, at most {}", image.metadata()?.len().div_ceil(1024), image::LIMIT / 1024)))
+}
+
+/// Cargo on the host members of the workspace.
+fn cargo(verb: &str) -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(host::workspace()).arg(verb);
+    cargo
+}
+
+fn has(tool: &str) -> bool {
+    host::output(cargo(tool).arg("--version")).is_ok()
+}
