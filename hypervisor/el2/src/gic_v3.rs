@@ -8,13 +8,14 @@ pub mod list_registers;
 mod registers;
 
 use alloc::vec::Vec;
-use core::ops::Range;
+use core::fmt;
 use core::sync::atomic::Ordering;
 
 use registers::{Distributor, Redistributor, TYPER};
 use spin::Once;
 use tock_registers::interfaces::{Readable, Writeable};
-use xenolith_core::addr::{CpuId, MachineAddr};
+use xenolith_core::addr::CpuId;
+use xenolith_core::boot::Region;
 use xenolith_core::machine::Trigger;
 
 use crate::sysreg::{read, write};
@@ -65,12 +66,23 @@ pub enum GicError {
     NoSystemRegisters,
 }
 
-/// Finds and resets the distributor: all SPIs off, level-sensitive, routed to this CPU. Then [`init_cpu`] on every CPU.
+impl fmt::Display for GicError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotV3 => "the interrupt controller is not a GICv3: GICD_PIDR2 says otherwise",
+            Self::NoRedistributor => "the interrupt controller has no redistributor for this CPU",
+            Self::NoSystemRegisters => "the interrupt controller cannot be used by system registers: firmware has not set ICC_SRE_EL3",
+        })
+    }
+}
+
+/// Finds and resets the distributor: all SPIs off, level-sensitive, routed to this CPU. Then [`init_cpu`] on every CPU. `stride`: bytes from one
+/// redistributor to the next, if the hardware does not tell.
 ///
 /// # Safety
 /// A GICv3 distributor and redistributors are at these machine addresses, and nothing else drives them.
-pub unsafe fn init(distributor: Range<u64>, redistributors: &[Range<u64>]) -> Result<(), GicError> {
-    let registers = mm::map_device(MachineAddr(distributor.start), size_of::<Distributor>() as u64).cast::<Distributor>();
+pub unsafe fn init(distributor: Region, redistributors: &[Region], stride: Option<u64>) -> Result<(), GicError> {
+    let registers = mm::map_device(distributor.start(), size_of::<Distributor>() as u64).cast::<Distributor>();
     // SAFETY: mapped as device memory for good; a GICD by the caller's word.
     let distributor = unsafe { &*registers };
     if !matches!(distributor.pidr2.get() >> 4 & 0xf, 3 | 4) {
@@ -82,7 +94,7 @@ pub unsafe fn init(distributor: Range<u64>, redistributors: &[Range<u64>]) -> Re
         let mut found = Vec::new();
         for region in redistributors {
             // SAFETY: GICRs by the caller's word.
-            unsafe { find_redistributors(region, &mut found) };
+            unsafe { find_redistributors(*region, stride, &mut found) };
         }
         Gic { distributor, redistributors: found, spis }
     });
@@ -94,11 +106,11 @@ pub unsafe fn init(distributor: Range<u64>, redistributors: &[Range<u64>]) -> Re
 ///
 /// # Safety
 /// GICv3 redistributors are there.
-unsafe fn find_redistributors(region: &Range<u64>, found: &mut Vec<(&'static Redistributor, Affinity)>) {
+unsafe fn find_redistributors(region: Region, stride: Option<u64>, found: &mut Vec<(&'static Redistributor, Affinity)>) {
     const FRAMES: u64 = size_of::<Redistributor>() as u64;
-    let base = mm::map_device(MachineAddr(region.start), region.end - region.start);
+    let base = mm::map_device(region.start(), region.size());
     let mut offset = 0;
-    while offset + FRAMES <= region.end - region.start {
+    while offset + FRAMES <= region.size() {
         // SAFETY: within the mapped region.
         let redistributor = unsafe { &*base.add(offset as usize).cast::<Redistributor>() };
         found.push((redistributor, Affinity(redistributor.typer.read(TYPER::AFFINITY) as u32)));
@@ -106,7 +118,8 @@ unsafe fn find_redistributors(region: &Range<u64>, found: &mut Vec<(&'static Red
             return;
         }
         // A GICv4 redistributor has two frames more.
-        offset += if redistributor.typer.is_set(TYPER::VLPIS) { 2 * FRAMES } else { FRAMES };
+        let frames = if redistributor.typer.is_set(TYPER::VLPIS) { 2 * FRAMES } else { FRAMES };
+        offset += stride.unwrap_or(frames);
     }
 }
 

@@ -98,6 +98,7 @@ primary_entry:
     b.lo    1b
 
     // The device tree, at most 2 MiB anywhere, read-only: two blocks of its window.
+    mov     x24, x19                // where it is, for Rust
     cbz     x19, 2f
     and     x6, x19, #~0x1fffff
     orr     x6, x6, x14
@@ -241,7 +242,8 @@ primary_high:
     mov     x29, #0
     mov     x30, #0
     mov     x0, x19
-    mov     x1, x20
+    mov     x1, x24
+    mov     x2, x20
     b       {main}
 
 secondary_high:

@@ -13,7 +13,7 @@ use xenolith_core::lock::Lock;
 use crate::mm;
 
 /// Enough for what is read from the device tree before RAM is mapped.
-const EARLY_SIZE: usize = 128 << 10;
+const EARLY_SIZE: usize = 512 << 10;
 
 struct Heap(Lock<Talc<Manual, DefaultBinning>>);
 

@@ -1,10 +1,32 @@
-//! Xenolith, the binary.
+//! Xenolith, the binary: what touches the hardware. All decisions are `xenolith_core`'s; here is the edge under it and the loop over it.
+//!
+//! | module | what |
+//! |---|---|
+//! | `head` | the `Image` header and the first instructions, up to Rust with MMU and caches on |
+//! | [`boot`] | device tree → console, RAM, heap, interrupt controller: [`boot::Host`] |
+//! | [`mm`] | the address space of EL2: `map_ram`, `map_device`, `direct`, `machine_address` |
+//! | [`heap`] | the global allocator |
+//! | [`vectors`] | `enter_guest(&mut VcpuContext) -> RawExit` |
+//! | [`switch`] | the EL1 and floating point registers of a vCPU, saved and loaded |
+//! | [`hyp`] | the control registers of EL2, stage 2 of the guest |
+//! | [`translate`] | guest virtual addresses by the hardware: `Loaded` is the core's `Stage1` |
+//! | [`timer`] | counter, EL2's deadline, the guest's virtual timer |
+//! | [`gic_v3`] | the physical interrupt controller; `gic_v3::list_registers` the virtual one (`Hardware` is the core's `ListRegisters`) |
+//! | [`smp`], [`percpu`], [`psci`] | secondary CPUs, what each has for itself, the firmware |
+//! | [`console`], [`pl011`] | the UART, and the logger |
+//! | [`machine_impl`] | `Arm64` is the core's `Machine` |
+//! | [`fault`] | our own bugs: register dump, backtrace, all CPUs stopped |
+//! | `selftest` | proves all that on a machine (`--features selftest`) |
+//!
+//! EL2 runs with interrupts masked all the time: an interrupt ends `enter_guest`, or the wait of an idle CPU, and is then asked for by
+//! [`gic_v3::acknowledge`]. Only this crate has `unsafe`, each block with its reason.
 #![no_std]
 #![no_main]
 
 extern crate alloc;
 
 mod barrier;
+mod boot;
 mod console;
 mod fault;
 mod gic_v3;
@@ -15,7 +37,6 @@ mod machine_impl;
 mod mm;
 mod percpu;
 mod pl011;
-mod platform;
 mod psci;
 #[cfg(feature = "selftest")]
 mod selftest;
@@ -26,42 +47,15 @@ mod timer;
 mod translate;
 mod vectors;
 
-use dtoolkit::fdt::Fdt;
-use log::info;
 use xenolith_core::addr::MachineAddr;
 
-/// Bytes of the heap.
-const HEAP_SIZE: u64 = 64 << 20;
-
-/// Where `head` goes on the boot CPU: the device tree (virtual, 0 if none) and the machine address of the image.
-extern "C" fn main(device_tree: u64, image: u64) -> ! {
+/// Where `head` goes on the boot CPU: the device tree, where it is mapped and its machine address, and the machine address of the image.
+extern "C" fn main(device_tree: u64, device_tree_at: MachineAddr, image: MachineAddr) -> ! {
     mm::init(image);
     heap::init_early();
-    let Some(tree) = mm::device_tree(device_tree) else { fault::halt() };
-    let Ok(fdt) = Fdt::new(tree) else { fault::halt() };
-    let platform = platform::parse(fdt);
-    if let Some((uart, _)) = platform.uart {
-        // SAFETY: the device tree says that a PL011 is there, and no domain has it yet.
-        unsafe { console::init_pl011(MachineAddr(uart)) };
-    }
-    info!("Xenolith at {image:#x}");
-    for bank in &platform.ram {
-        info!("RAM: {:#x}-{:#x}", bank.start, bank.end - 1);
-        mm::map_ram(MachineAddr(bank.start), bank.end - bank.start);
-    }
-    let Some(heap) = platform.ram.last().map(|bank| bank.end - HEAP_SIZE) else { fault::halt() };
-    // SAFETY: the end of the last bank, which nothing uses yet.
-    unsafe { heap::claim(MachineAddr(heap), HEAP_SIZE) };
-    let distributor = platform.distributor.clone().expect("a GICv3");
-    // SAFETY: the device tree says so, and no domain has it.
-    if let Err(why) = unsafe { gic_v3::init(distributor, &platform.redistributors) } {
-        panic!("GIC: {why:?}");
-    }
-    if let Err(why) = smp::init_this_cpu() {
-        panic!("GIC: {why:?}");
-    }
+    let host = boot::start((device_tree, device_tree_at));
     #[cfg(feature = "selftest")]
-    selftest::run(&platform);
+    selftest::run(&host);
     #[cfg(not(feature = "selftest"))]
-    panic!("nothing to run yet");
+    boot::die(&format_args!("{} CPUs, and nothing to run", host.start_secondaries(|_| fault::halt())));
 }

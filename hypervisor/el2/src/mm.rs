@@ -12,6 +12,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use layout::*;
 use table::{Attributes, Tables};
 use xenolith_core::addr::{MachineAddr, PAGE_SIZE};
+use xenolith_core::boot::Region;
 use xenolith_core::lock::Lock;
 
 use crate::barrier;
@@ -37,7 +38,8 @@ unsafe extern "C" {
 }
 
 /// Leaves the boot root for one without the identity map. `image` is the machine address of the image, as `head` found it.
-pub fn init(image: u64) {
+pub fn init(image: MachineAddr) {
+    let image = image.0;
     IMAGE.store(image, Ordering::Relaxed);
     let mut memory = MEMORY.lock();
     let root = memory.tables.init((&raw const image_l1) as u64 - IMAGE_BASE + image);
@@ -54,22 +56,22 @@ pub fn image_range() -> (MachineAddr, u64) {
     (MachineAddr(IMAGE.load(Ordering::Relaxed)), (&raw const __image_end) as u64 - IMAGE_BASE)
 }
 
-/// Enters a bank of RAM into the direct map, but for the image's text and constants, which nothing may write. Partial pages at the ends are left out.
+/// Enters RAM into the direct map, but for the image's text and constants, which nothing may write. Partial pages at the ends are left out.
 ///
-/// Every byte of `[start, start + len)` must be RAM that may be mapped cacheable; banks must not overlap.
-pub fn map_ram(start: MachineAddr, len: u64) {
+/// Every byte of the region must be RAM that may be mapped cacheable, and in no region given before.
+pub fn map_ram(ram: Region) {
     let (image, _) = image_range();
     let constants_end = image.0 + (&raw const __rodata_end) as u64 - IMAGE_BASE;
-    let start_page = start.0.next_multiple_of(PAGE_SIZE);
-    let end = ((start.0 + len) & !(PAGE_SIZE - 1)).min(DIRECT_SIZE);
+    let Some(ram) = ram.shrink_to(PAGE_SIZE) else { return };
+    let (start, end) = (ram.start().0, ram.end().0.min(DIRECT_SIZE));
     let mut memory = MEMORY.lock();
     let mut add = |from: u64, to: u64| {
         if from < to {
             memory.tables.map(DIRECT_BASE + from, from, to - from, Attributes::Data);
         }
     };
-    add(start_page, end.min(image.0));
-    add(start_page.max(constants_end), end);
+    add(start, end.min(image.0));
+    add(start.max(constants_end), end);
     drop(memory);
     barrier::publish_tables();
 }
@@ -120,23 +122,16 @@ pub fn map_stack(stack: &'static mut [u8]) -> u64 {
     va + STACK_SIZE
 }
 
-/// The device tree that the boot loader passed: `at` is where `head` mapped it, 0 if there was none. Checks magic and size, no more.
+/// The device tree that the boot loader passed, with what follows it in the window: `at` is where `head` mapped it. `None` if there was
+/// none, or it is not aligned as it must be.
 pub fn device_tree(at: u64) -> Option<&'static [u8]> {
-    const MAGIC: u32 = 0xd00d_feed;
-    const MAX: u64 = 2 << 20;
-    if at == 0 || !at.is_multiple_of(8) {
+    if !(FDT_WINDOW..FDT_WINDOW + FDT_WINDOW_SIZE / 2).contains(&at) || !at.is_multiple_of(8) {
         return None;
     }
     let pointer: *const u8 = core::ptr::with_exposed_provenance(at as usize);
-    // SAFETY: `at` lies in the first block of FDT_WINDOW, of which two are mapped, so 8 bytes from there are readable; nothing writes there.
-    let header = unsafe { core::slice::from_raw_parts(pointer, 8) };
-    let word = |i: usize| u32::from_be_bytes([header[i], header[i + 1], header[i + 2], header[i + 3]]);
-    let size = u64::from(word(4));
-    if word(0) != MAGIC || size > MAX {
-        return None;
-    }
-    // SAFETY: at most 2 MiB from within the first of two mapped 2 MiB blocks; read-only, and nothing else writes there.
-    Some(unsafe { core::slice::from_raw_parts(pointer, size as usize) })
+    // SAFETY: at most 2 MiB from within the first of two blocks of 2 MiB that `head` mapped read-only; nothing writes there: the caller keeps the
+    // memory of the tree, and looks at no byte behind its end.
+    Some(unsafe { core::slice::from_raw_parts(pointer, (FDT_WINDOW_SIZE / 2) as usize) })
 }
 
 /// `count` zeroed values in RAM at `at`, for good: a table too large for the heap, such as the frame table.

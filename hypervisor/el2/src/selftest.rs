@@ -15,9 +15,9 @@ use xenolith_core::guest_memory::Stage1;
 use xenolith_core::machine::{Machine, Power};
 use xenolith_core::vgic::{GicCpuContext, ListRegisters};
 
+use crate::boot::Host;
 use crate::gic_v3::{self, list_registers};
 use crate::machine_impl::Arm64;
-use crate::platform::Platform;
 use crate::vectors::enter_guest;
 use crate::timer::VirtualTimer;
 use crate::translate::{Loaded, translate_stage1};
@@ -103,11 +103,11 @@ fn check(what: &str, ok: bool) {
 }
 
 /// Runs all.
-pub fn run(platform: &Platform) -> ! {
-    let n = platform.cpus.len();
+pub fn run(host: &Host) -> ! {
+    let n = host.info.cpus.len();
     memory();
     check("stack of the boot CPU", stack_guarded());
-    let online = smp::start_secondaries(platform.cpus.iter().copied(), on_secondary);
+    let online = host.start_secondaries(on_secondary);
     check("all CPUs online", usize::from(online) == n);
     guest();
     DONE.fetch_add(1, Ordering::Release);

@@ -44,6 +44,11 @@ pub fn cpu_of(mpidr: u64) -> Option<CpuId> {
     (0..count()).map(CpuId).find(|cpu| self::mpidr(*cpu) == mpidr & AFFINITY)
 }
 
+/// The affinity of the boot CPU, on which this is called.
+pub fn boot_mpidr() -> u64 {
+    read!("mpidr_el1") & AFFINITY
+}
+
 /// CPUs that are online: numbers 0 to `count() - 1`.
 pub fn count() -> u8 {
     COUNT.load(Ordering::Acquire)
@@ -56,13 +61,13 @@ pub fn init_this_cpu() -> Result<(), gic_v3::GicError> {
     gic_v3::init_cpu()
 }
 
-/// Starts the CPUs with these affinities (the boot CPU's is passed over). Each calls `entry` with its number as soon as it is up.
+/// Starts the CPUs with these affinities, the boot CPU's passed over. Each calls `entry` with its number as soon as it is up.
 /// Returns how many CPUs are online then, the boot CPU included.
 ///
 /// A CPU that does not come up is told on the console, and left out.
 pub fn start_secondaries(affinities: impl Iterator<Item = u64>, entry: fn(CpuId) -> !) -> u8 {
     ENTRY.call_once(|| entry);
-    let boot = read!("mpidr_el1") & AFFINITY;
+    let boot = boot_mpidr();
     MPIDRS[0].store(boot, Ordering::Relaxed);
     for affinity in affinities.filter(|a| *a != boot) {
         if usize::from(count()) == MAX_CPUS {

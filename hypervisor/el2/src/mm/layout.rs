@@ -12,7 +12,7 @@
 pub const IMAGE_BASE: u64 = 0x0a00_0000_0000;
 /// Two 2 MiB blocks that hold the device tree (at most 2 MiB, any alignment).
 pub const FDT_WINDOW: u64 = IMAGE_BASE + 0x40_0000;
-/// Bytes behind [`FDT_WINDOW`].
+/// Bytes of it.
 pub const FDT_WINDOW_SIZE: u64 = 0x40_0000;
 /// Device registers.
 pub const DEVICE_BASE: u64 = 0x0b00_0000_0000;

@@ -1,0 +1,196 @@
+//! From the boot loader's device tree to a machine that EL2 drives: console, RAM, heap, interrupt controller.
+//!
+//! The order is that of `xenolith_core::boot`. Whatever is wrong is one line on the console and a halt; what comes before the console is known
+//! looks for any PL011 to say it.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use log::{info, warn};
+use xenolith_core::addr::{MachineAddr, PAGE_SIZE};
+use xenolith_core::boot::cmdline::Options;
+use xenolith_core::boot::host_tree::{CommandLines, EnableMethod, GicKind, Uart, UartKind};
+use xenolith_core::boot::{BootError, HostInfo, HostTree, Region};
+
+use crate::{console, fault, gic_v3, heap, mm, smp};
+
+/// Bytes of the heap. The frame table is not in it.
+const HEAP_SIZE: u64 = if cfg!(feature = "selftest") { 64 << 20 } else { 16 << 20 };
+/// The heap is whole blocks, so that the direct map needs no small pages for its sake.
+const BLOCK: u64 = 2 << 20;
+
+/// The machine, ready to run guests on the boot CPU.
+pub struct Host {
+    /// The device tree.
+    pub tree: HostTree<'static>,
+    /// What it says.
+    pub info: HostInfo,
+    /// Whose command line is which.
+    pub command_lines: CommandLines,
+    /// Ours, read.
+    pub options: Options,
+    /// The console.
+    pub uart: Uart,
+    /// The hypervisor's memory: image, heap, device tree. For [`HostInfo::free_ram`].
+    pub taken: Vec<Region>,
+}
+
+impl Host {
+    /// RAM that is free.
+    pub fn free_ram(&self) -> Vec<Region> {
+        self.info.free_ram(&self.taken)
+    }
+
+    /// The image, for good the hypervisor's.
+    pub fn image(&self) -> Option<Region> {
+        let (start, size) = mm::image_range();
+        Region::new(start.0, size)
+    }
+
+    /// Takes `size` bytes of free RAM for good, at a multiple of `align` (a power of two, whole pages): as high as possible, so that low memory
+    /// stays for Dom0's devices. The frame table is such memory.
+    pub fn take(&mut self, size: u64, align: u64) -> Option<MachineAddr> {
+        let size = size.checked_next_multiple_of(PAGE_SIZE)?;
+        let start = highest(&self.free_ram(), size, align)?;
+        self.taken.extend(Region::new(start, size));
+        Some(MachineAddr(start))
+    }
+
+    /// Starts the other CPUs, as many as the command line allows; each calls `entry`. Returns how many are online.
+    pub fn start_secondaries(&self, entry: fn(xenolith_core::addr::CpuId) -> !) -> u8 {
+        let most = self.options.maxcpus.unwrap_or(u32::MAX).max(1) as usize;
+        let boot = smp::boot_mpidr();
+        let others = self.info.cpus.iter().filter(|cpu| cpu.mpidr != boot).take(most - 1);
+        let (can, cannot): (Vec<_>, Vec<_>) = others.partition(|cpu| cpu.enable == EnableMethod::Psci);
+        cannot.iter().for_each(|cpu| warn!("CPU {:#x} is not used: it is not started by PSCI", cpu.mpidr));
+        smp::start_secondaries(can.iter().map(|cpu| cpu.mpidr), entry)
+    }
+}
+
+fn highest(free: &[Region], size: u64, align: u64) -> Option<u64> {
+    free.iter().rev().find_map(|region| {
+        let start = region.end().0.checked_sub(size)? & !(align - 1);
+        (start >= region.start().0).then_some(start)
+    })
+}
+
+/// Why the machine cannot be used.
+enum Trouble {
+    Boot(BootError),
+    Gic(gic_v3::GicError),
+    Other(&'static str),
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Boot(why) => why.fmt(f),
+            Self::Gic(why) => why.fmt(f),
+            Self::Other(why) => f.write_str(why),
+        }
+    }
+}
+
+impl From<BootError> for Trouble {
+    fn from(why: BootError) -> Self {
+        Self::Boot(why)
+    }
+}
+
+impl From<gic_v3::GicError> for Trouble {
+    fn from(why: gic_v3::GicError) -> Self {
+        Self::Gic(why)
+    }
+}
+
+/// Does all of it. `device_tree`: where it is mapped, and its machine address.
+pub fn start(device_tree: (u64, MachineAddr)) -> Host {
+    // Without device tree nothing is known to print on.
+    let Some(blob) = mm::device_tree(device_tree.0) else { fault::halt() };
+    let host = host(blob, device_tree.1).and_then(|mut host| {
+        prepare(&mut host)?;
+        Ok(host)
+    });
+    host.unwrap_or_else(|why| die(&why))
+}
+
+/// Reads the tree as far as the console, starts that, and reads the rest.
+fn host(blob: &'static [u8], at: MachineAddr) -> Result<Host, Trouble> {
+    let no_console = |_: &BootError| any_console(blob);
+    let size = HostTree::blob_size(blob).inspect_err(no_console)?;
+    let tree = HostTree::parse(blob).inspect_err(no_console)?;
+    let command_lines = tree.command_lines();
+    let (options, warnings) = Options::parse(&command_lines.xen);
+    let uart = tree.uart(options.dtuart.as_deref()).inspect_err(no_console)?;
+    if uart.kind != UartKind::Pl011 {
+        any_console(blob);
+        return Err(Trouble::Other("the console's UART is not a PL011: there is no driver for it"));
+    }
+    start_console(uart.registers);
+    info!("Xenolith {} at {:?}", env!("CARGO_PKG_VERSION"), mm::image_range().0);
+    warnings.iter().for_each(|warning| warn!("{warning}"));
+    let info = HostInfo::read(&tree)?;
+    let mut host = Host { tree, info, command_lines, options, uart, taken: Vec::new() };
+    host.taken.extend(host.image());
+    host.taken.extend(Region::new(at.0, size as u64));
+    Ok(host)
+}
+
+/// RAM, heap, and what the boot CPU needs to run guests.
+fn prepare(host: &mut Host) -> Result<(), Trouble> {
+    for ram in usable_ram(&host.info) {
+        info!("RAM: {ram}");
+        mm::map_ram(ram);
+    }
+    let heap = host.take(HEAP_SIZE, BLOCK).ok_or(Trouble::Other("there is too little memory: no free RAM for the hypervisor's heap"))?;
+    // SAFETY: mapped just now, and taken: nobody else gets it.
+    unsafe { heap::claim(heap, HEAP_SIZE) };
+    let GicKind::V3 { gicd, redistributors, stride } = &host.info.gic.kind else {
+        return Err(Trouble::Other("the interrupt controller is a GICv2: only GICv3 is supported"));
+    };
+    // SAFETY: the device tree says that a GICv3 is there, and no domain has it.
+    unsafe { gic_v3::init(*gicd, redistributors, *stride) }?;
+    smp::init_this_cpu()?;
+    Ok(())
+}
+
+/// RAM that may be mapped: reserved memory is not, save where a boot module lies in it (loaders reserve them, too).
+fn usable_ram(info: &HostInfo) -> Vec<Region> {
+    let mut regions = info.free_ram(&[]);
+    regions.extend(info.modules.iter().map(|module| module.region.pages_outward()));
+    regions.sort_unstable();
+    let mut merged: Vec<Region> = Vec::new();
+    for region in regions {
+        match merged.last_mut() {
+            Some(last) if region.start() <= last.end() => {
+                let end = last.end().max(region.end());
+                *last = Region::between(last.start().0, end.0).unwrap_or(*last);
+            }
+            _ => merged.push(region),
+        }
+    }
+    merged
+}
+
+fn start_console(registers: Region) {
+    // SAFETY: the device tree says that a PL011 is there, and no domain has it.
+    unsafe { console::init_pl011(registers.start()) };
+}
+
+/// A console to say that there is none as it should be: the first node of the blob, whole or not, that is named as a PL011 is.
+fn any_console(blob: &[u8]) {
+    const NAME: &[u8] = b"pl011@";
+    let address = blob.windows(NAME.len()).position(|bytes| bytes == NAME).and_then(|at| {
+        let digits = blob[at + NAME.len()..].split(|byte| *byte == 0).next()?;
+        u64::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()
+    });
+    if let Some(registers) = address.and_then(|at| Region::new(at, PAGE_SIZE)) {
+        start_console(registers);
+    }
+}
+
+/// One line on the console that says why there is nothing to run, and a halt.
+pub fn die(why: &dyn fmt::Display) -> ! {
+    log::error!("{why}. Halted.");
+    fault::stop()
+}
