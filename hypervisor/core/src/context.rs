@@ -72,6 +72,7 @@ system_registers!(
     spsr_fiq,
     dacr32_el2,
     ifsr32_el2,
+    vmpidr_el2,
 );
 
 impl Default for VcpuContext {

@@ -1,0 +1,194 @@
+use super::*;
+use crate::vcpu::{BLOCKED, DOWN};
+
+const MS: Nanos = 1_000_000;
+
+fn scheduler(cpus: u8) -> Scheduler {
+    let sched = Scheduler::new(usize::from(cpus));
+    (0..cpus).for_each(|c| sched.cpu_online(CpuId(c), 0));
+    sched
+}
+
+fn add(sched: &Scheduler, vmid: u8, now: Nanos) -> Arc<Vcpu> {
+    let vcpu = sched.add(0, DomainId(u16::from(vmid)), Vmid(vmid), now).unwrap();
+    vcpu.clear(DOWN);
+    vcpu
+}
+
+fn runs(sched: &Scheduler, cpu: u8, now: Nanos) -> Option<SchedId> {
+    sched.schedule(CpuId(cpu), now).vcpu.map(|v| v.sched)
+}
+
+/// Lets CPU 0 run for `total`, honouring deadlines; returns the nanoseconds that each vCPU ran.
+fn share_out(sched: &Scheduler, vcpus: &[Arc<Vcpu>], total: Nanos) -> Vec<Nanos> {
+    let mut now = 0;
+    while now < total {
+        sched.schedule(CpuId(0), now);
+        now = sched.deadline(CpuId(0), now).unwrap_or(total).min(total);
+    }
+    vcpus.iter().map(|v| sched.runstate(v.sched, now).unwrap().time[Runstate::Running as usize]).collect()
+}
+
+#[test]
+fn a_vcpu_that_is_down_does_not_run() {
+    let sched = scheduler(1);
+    let vcpu = sched.add(0, DomainId(1), Vmid(1), 0).unwrap();
+    assert_eq!(sched.wake(vcpu.sched, 0), None);
+    assert_eq!(runs(&sched, 0, 0), None);
+}
+
+#[test]
+fn waking_names_an_idle_cpu_and_it_runs_there() {
+    let sched = scheduler(2);
+    let (a, b) = (add(&sched, 1, 0), add(&sched, 2, 0));
+    assert_eq!(sched.wake(a.sched, 0), Some(CpuId(0)));
+    assert_eq!(runs(&sched, 0, 0), Some(a.sched));
+    assert_eq!(a.running_on(), Some(CpuId(0)));
+    assert_eq!(sched.wake(b.sched, 0), Some(CpuId(1)));
+    assert_eq!(runs(&sched, 1, 0), Some(b.sched));
+    // Each has a CPU of its own: no deadline, no reason to look again.
+    assert_eq!(sched.deadline(CpuId(0), 0), None);
+    assert!(sched.must_schedule(CpuId(1)) && !sched.must_schedule(CpuId(1)));
+}
+
+#[test]
+fn equal_weights_share_equally() {
+    let sched = scheduler(1);
+    let vcpus: Vec<_> = (1..=3).map(|v| add(&sched, v, 0)).collect();
+    vcpus.iter().for_each(|v| drop(sched.wake(v.sched, 0)));
+    for ran in share_out(&sched, &vcpus, 300 * MS) {
+        assert!((95 * MS..=105 * MS).contains(&ran), "{ran}");
+    }
+}
+
+#[test]
+fn weights_divide_in_proportion() {
+    let sched = scheduler(1);
+    let vcpus: Vec<_> = (1..=2).map(|v| add(&sched, v, 0)).collect();
+    sched.set_share(Vmid(1), Share { weight: 768, cap: 0 });
+    vcpus.iter().for_each(|v| drop(sched.wake(v.sched, 0)));
+    let ran = share_out(&sched, &vcpus, 400 * MS);
+    assert!((290 * MS..=310 * MS).contains(&ran[0]), "{ran:?}");
+}
+
+#[test]
+fn a_cap_limits_even_when_nobody_else_wants_the_cpu() {
+    let sched = scheduler(1);
+    let vcpus = [add(&sched, 1, 0)];
+    sched.set_share(Vmid(1), Share { weight: 256, cap: 25 });
+    sched.wake(vcpus[0].sched, 0);
+    let ran = share_out(&sched, &vcpus, 1000 * MS);
+    assert!((230 * MS..=270 * MS).contains(&ran[0]), "{ran:?}");
+}
+
+#[test]
+fn one_that_wakes_runs_before_one_that_computes() {
+    let sched = scheduler(1);
+    let (busy, io) = (add(&sched, 1, 0), add(&sched, 2, 0));
+    sched.wake(busy.sched, 0);
+    assert_eq!(runs(&sched, 0, 0), Some(busy.sched));
+    assert_eq!(sched.wake(io.sched, 50 * MS), Some(CpuId(0)));
+    assert_eq!(runs(&sched, 0, 50 * MS), Some(io.sched));
+    // It cannot hoard the time it slept: it owns the CPU no longer than its credit.
+    assert_eq!(runs(&sched, 0, 54 * MS), Some(busy.sched));
+}
+
+#[test]
+fn blocked_registers_stay_loaded_until_another_runs() {
+    let sched = scheduler(1);
+    let (a, b) = (add(&sched, 1, 0), add(&sched, 2, 0));
+    sched.wake(a.sched, 0);
+    runs(&sched, 0, 0);
+    a.set(BLOCKED);
+    let idle = sched.schedule(CpuId(0), MS);
+    assert!(idle.vcpu.is_none() && !idle.save);
+    assert_eq!(sched.is_loaded(a.sched), Some(CpuId(0)));
+    assert_eq!(sched.remove(a.sched), Err(CpuId(0)));
+    a.clear(BLOCKED);
+    sched.wake(a.sched, 2 * MS);
+    let again = sched.schedule(CpuId(0), 2 * MS);
+    assert!(again.vcpu.is_some_and(|v| v.sched == a.sched) && !again.save);
+    a.set(BLOCKED);
+    sched.wake(b.sched, 3 * MS);
+    let other = sched.schedule(CpuId(0), 3 * MS);
+    assert!(other.vcpu.is_some_and(|v| v.sched == b.sched) && other.save);
+    assert_eq!(sched.is_loaded(a.sched), None);
+}
+
+#[test]
+fn an_idle_cpu_gives_up_the_registers_of_a_stopped_vcpu() {
+    let sched = scheduler(1);
+    let a = add(&sched, 1, 0);
+    sched.wake(a.sched, 0);
+    runs(&sched, 0, 0);
+    a.set(vcpu::STOPPED);
+    assert_eq!(sched.sleep(a.sched, 0), Some(CpuId(0)));
+    assert!(sched.schedule(CpuId(0), MS).save);
+    assert_eq!(sched.remove(a.sched), Ok(()));
+}
+
+#[test]
+fn a_vcpu_loaded_on_an_idle_cpu_is_run_by_that_one() {
+    let sched = scheduler(2);
+    let a = add(&sched, 1, 0);
+    sched.wake(a.sched, 0);
+    runs(&sched, 0, 0);
+    a.set(BLOCKED);
+    runs(&sched, 0, MS);
+    a.clear(BLOCKED);
+    assert_eq!(sched.wake(a.sched, 2 * MS), Some(CpuId(0)));
+    assert_eq!(runs(&sched, 1, 2 * MS), None);
+    assert_eq!(runs(&sched, 0, 2 * MS), Some(a.sched));
+}
+
+#[test]
+fn affinity_moves_even_what_is_loaded() {
+    let sched = scheduler(2);
+    let a = add(&sched, 1, 0);
+    sched.wake(a.sched, 0);
+    runs(&sched, 0, 0);
+    assert_eq!(sched.set_affinity(a.sched, Affinity { hard: 0b10, soft: u64::MAX }, MS), 0b01);
+    let gave_up = sched.schedule(CpuId(0), MS);
+    assert!(gave_up.vcpu.is_none() && gave_up.save);
+    assert_eq!(gave_up.kick, Some(CpuId(1)));
+    assert_eq!(runs(&sched, 1, MS), Some(a.sched));
+}
+
+#[test]
+fn yielding_lets_all_others_run_first() {
+    let sched = scheduler(1);
+    let vcpus: Vec<_> = (1..=3).map(|v| add(&sched, v, 0)).collect();
+    vcpus.iter().for_each(|v| drop(sched.wake(v.sched, 0)));
+    let first = runs(&sched, 0, 0).unwrap();
+    sched.yield_now(CpuId(0), 1);
+    let second = runs(&sched, 0, 1).unwrap();
+    assert_ne!(first, second);
+}
+
+#[test]
+fn alarms_belong_to_the_last_cpu() {
+    let sched = scheduler(1);
+    let a = add(&sched, 1, 0);
+    sched.wake(a.sched, 0);
+    runs(&sched, 0, 0);
+    a.set(BLOCKED);
+    runs(&sched, 0, MS);
+    sched.set_alarm(a.sched, 7 * MS);
+    assert_eq!(sched.deadline(CpuId(0), MS), Some(7 * MS));
+    assert!(sched.take_due(CpuId(0), 6 * MS).is_none());
+    assert!(sched.take_due(CpuId(0), 7 * MS).is_some_and(|v| v.sched == a.sched));
+    assert!(sched.take_due(CpuId(0), 7 * MS).is_none());
+}
+
+#[test]
+fn runstates_add_up_to_the_time_that_passed() {
+    let sched = scheduler(1);
+    let a = add(&sched, 1, 5);
+    sched.wake(a.sched, 10);
+    runs(&sched, 0, 30);
+    a.set(BLOCKED);
+    runs(&sched, 0, 100);
+    let times = sched.runstate(a.sched, 150).unwrap();
+    assert_eq!(times.state, Runstate::Blocked);
+    assert_eq!(times.time, [70, 20, 50, 5]);
+}
