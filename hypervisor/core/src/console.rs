@@ -1,0 +1,149 @@
+//! The console ring: the last bytes that went to the serial console, for `xl dmesg` (sysctl readconsole).
+//!
+//! Indices count bytes since boot and wrap at 2^32, as in `xen_sysctl_readconsole`.
+
+use alloc::vec::Vec;
+
+/// Bytes that are kept.
+pub const RING_SIZE: usize = 32 * 1024;
+
+/// The ring. Empty until [`ConsoleRing::allocate`]; what is written before is lost to `xl dmesg`.
+#[derive(Default)]
+pub struct ConsoleRing {
+    bytes: Vec<u8>,
+    produced: u32,
+    /// Where reading starts after a clear.
+    cleared: u32,
+    /// Bytes received for the console owner and not read yet.
+    input: Vec<u8>,
+}
+
+/// Received bytes that are kept while nobody reads.
+const INPUT_SIZE: usize = 1024;
+
+impl ConsoleRing {
+    /// An empty ring without storage.
+    pub const fn new() -> Self {
+        Self { bytes: Vec::new(), produced: 0, cleared: 0, input: Vec::new() }
+    }
+
+    /// Gives the ring its storage.
+    pub fn allocate(&mut self) {
+        if self.bytes.try_reserve_exact(RING_SIZE).is_ok() {
+            self.bytes.resize(RING_SIZE, 0);
+        }
+        // Without it input is dropped.
+        let _ = self.input.try_reserve_exact(INPUT_SIZE);
+    }
+
+    /// Appends bytes, overwriting the oldest.
+    pub fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            if let Some(slot) = self.bytes.get_mut(self.produced as usize % RING_SIZE) {
+                *slot = byte;
+                self.produced = self.produced.wrapping_add(1);
+            }
+        }
+    }
+
+    /// Copies what was produced since `index` (or since the last clear) into `into`; returns bytes copied and the index that follows.
+    pub fn read(&self, index: Option<u32>, into: &mut [u8]) -> (usize, u32) {
+        let kept = u32::try_from(RING_SIZE).unwrap_or(u32::MAX);
+        let mut at = index.unwrap_or(self.cleared);
+        if self.produced.wrapping_sub(at) > kept {
+            at = if self.produced > kept { self.produced.wrapping_sub(kept) } else { 0 };
+        }
+        let mut n = 0;
+        for slot in into {
+            if at == self.produced {
+                break;
+            }
+            let Some(&byte) = self.bytes.get(at as usize % RING_SIZE) else { break };
+            *slot = byte;
+            at = at.wrapping_add(1);
+            n += 1;
+        }
+        (n, at)
+    }
+
+    /// What was written so far is not returned by later reads without an index.
+    pub fn clear(&mut self) {
+        self.cleared = self.produced;
+    }
+
+    /// A byte came in for the console owner; dropped when nobody reads.
+    pub fn received(&mut self, byte: u8) {
+        if self.input.len() < self.input.capacity().min(INPUT_SIZE) {
+            self.input.push(byte);
+        }
+    }
+
+    /// Takes up to `into.len()` received bytes.
+    pub fn take_input(&mut self, into: &mut [u8]) -> usize {
+        let n = self.input.len().min(into.len());
+        for (to, from) in into.iter_mut().zip(self.input.drain(..n)) {
+            *to = from;
+        }
+        n
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ring(bytes: &[u8]) -> ConsoleRing {
+        let mut ring = ConsoleRing::new();
+        ring.allocate();
+        ring.write(bytes);
+        ring
+    }
+
+    #[test]
+    fn reads_in_chunks_and_stops_at_the_end() {
+        let ring = ring(b"hello");
+        let mut buf = [0; 3];
+        assert_eq!(ring.read(None, &mut buf), (3, 3));
+        assert_eq!(&buf, b"hel");
+        assert_eq!(ring.read(Some(3), &mut buf), (2, 5));
+        assert_eq!(ring.read(Some(5), &mut buf), (0, 5));
+    }
+
+    #[test]
+    fn overwrites_the_oldest() {
+        let mut ring = ring(&[b'a'; RING_SIZE]);
+        ring.write(b"xyz");
+        let mut buf = std::vec![0; RING_SIZE + 10];
+        let (n, next) = ring.read(None, &mut buf);
+        assert_eq!((n, next as usize), (RING_SIZE, RING_SIZE + 3));
+        assert_eq!(&buf[RING_SIZE - 3..RING_SIZE], b"xyz");
+    }
+
+    #[test]
+    fn clear_hides_what_was_before() {
+        let mut ring = ring(b"old");
+        ring.clear();
+        ring.write(b"new");
+        let mut buf = [0; 8];
+        assert_eq!(ring.read(None, &mut buf).0, 3);
+        assert_eq!(&buf[..3], b"new");
+    }
+
+    #[test]
+    fn an_index_from_nowhere_reads_what_is_kept() {
+        let ring = ring(b"abc");
+        let mut buf = [0; 8];
+        assert_eq!(ring.read(Some(77), &mut buf), (3, 3));
+    }
+
+    #[test]
+    fn input_is_bounded() {
+        let mut ring = ring(b"");
+        for _ in 0..INPUT_SIZE + 100 {
+            ring.received(b'k');
+        }
+        let mut buf = std::vec![0; 2 * INPUT_SIZE];
+        assert_eq!(ring.take_input(&mut buf), INPUT_SIZE);
+        assert_eq!(ring.take_input(&mut buf), 0);
+    }
+}
