@@ -12,19 +12,30 @@ extern crate std;
 
 pub mod addr;
 pub mod boot;
+pub mod clock;
+pub mod console;
 pub mod context;
+pub mod domain;
 pub mod evtchn;
 pub mod exit;
 pub mod frames;
 pub mod gnttab;
 pub mod guest_memory;
+pub mod hypercall;
+pub mod hypervisor;
 pub mod inject;
-
 pub mod lock;
 pub mod machine;
 pub mod mmio;
 pub mod p2m;
+pub mod policy;
 pub mod psci;
+pub mod runstate;
+pub mod sched;
 pub mod sysreg;
+#[cfg(test)]
+mod testbed;
+pub mod vcpu;
 pub mod vgic;
 pub mod vtimer;
+pub mod watchdog;

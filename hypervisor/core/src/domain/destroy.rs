@@ -1,0 +1,162 @@
+//! How a domain ends: in steps that each take bounded time, so that Dom0 takes its interrupts in between.
+//!
+//! The order is Xen's: stop it, give back what it mapped of others, close its event channels, unmap and free its memory. What others
+//! still hold of it (mapped grants, foreign mappings) keeps its pages and its entry in the domain list until they let go.
+
+use super::{Domain, Dying};
+use crate::addr::Mfn;
+use crate::evtchn::Closer;
+use crate::gnttab::Drained as Grants;
+use crate::hypervisor::Hypervisor;
+use crate::p2m::Drained;
+use crate::vcpu::STOPPED;
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
+
+/// Pages or mappings given back before Dom0 may take an interrupt.
+const BUDGET: u32 = 512;
+
+/// Whether a step of the destruction has to be repeated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Progress {
+    /// Call again.
+    More,
+    /// Nothing is left to do.
+    Done,
+}
+
+impl Hypervisor {
+    /// One step of a domain's destruction. The caller is not the domain itself.
+    pub fn destroy(&self, domain: &Arc<Domain>) -> Progress {
+        {
+            let mut life = domain.life.lock();
+            match life.dying {
+                Dying::Alive => {
+                    life.dying = Dying::Dying;
+                    domain.vcpus().iter().for_each(|v| self.stop(v, STOPPED));
+                }
+                Dying::Dying => {}
+                Dying::Dead => return Progress::Done,
+            }
+        }
+        if self.evict_vcpus(domain) == Progress::More || self.release_shared(domain) == Progress::More {
+            return Progress::More;
+        }
+        if self.release_memory(domain) == Progress::More {
+            return Progress::More;
+        }
+        domain.life.lock().dying = Dying::Dead;
+        self.sched.reset_share(domain.vmid);
+        self.add_zombie();
+        self.raise_global_virq(guest_abi::xen::VIRQ_DOM_EXC);
+        self.bury();
+        Progress::Done
+    }
+
+    /// Takes the vCPUs off their CPUs.
+    fn evict_vcpus(&self, domain: &Domain) -> Progress {
+        let mut progress = Progress::Done;
+        for vcpu in domain.vcpus() {
+            if let Some(cpu) = self.sched.is_loaded(vcpu.sched) {
+                self.sched.ask(cpu);
+                self.machine.kick(cpu);
+                progress = Progress::More;
+            }
+        }
+        progress
+    }
+
+    /// Gives back what the domain has mapped of others, closes its event channels, and lets go of the pages it shared with the hypervisor.
+    fn release_shared(&self, domain: &Arc<Domain>) -> Progress {
+        if self.release_mapped_grants(domain) == Progress::More || self.close_all_ports(domain) == Progress::More {
+            return Progress::More;
+        }
+        for vcpu in domain.vcpus() {
+            vcpu.has_runstate.store(false, Ordering::Release);
+            if let Some(area) = vcpu.runstate.lock().take() {
+                area.release(&self.frames);
+            }
+            if let Some(info) = domain.events.unregister_vcpu_info(vcpu.id) {
+                self.frames.put(Mfn::containing(info));
+            }
+        }
+        Progress::Done
+    }
+
+    /// Undoes the grant mappings of a domain that does not run. Its stage 2 keeps the entries until it is drained, but nobody walks it.
+    fn release_mapped_grants(&self, domain: &Domain) -> Progress {
+        let mut budget = BUDGET;
+        loop {
+            match domain.grants.drain(&mut budget) {
+                Grants::Entry(entry) => {
+                    if let Some(granter) = self.domains.by_vmid(entry.granter)
+                        && let Some(mfn) = granter.grants.unpin(self.machine, entry.reference, entry.write)
+                    {
+                        self.frames.put(mfn);
+                    }
+                }
+                Grants::Again => return Progress::More,
+                Grants::Done => return Progress::Done,
+            }
+        }
+    }
+
+    fn close_all_ports(&self, domain: &Domain) -> Progress {
+        domain.events.begin_destroy();
+        // A dying domain opens no ports: there is no error.
+        self.close_ports(domain, Closer::Hypervisor).unwrap_or(Progress::Done)
+    }
+
+    fn release_memory(&self, domain: &Domain) -> Progress {
+        let mut budget = u64::from(BUDGET);
+        while budget > 0 {
+            let Some(mfn) = self.frames.pop_orphan(domain.vmid) else { break };
+            self.frames.release(mfn, domain.vmid);
+            budget -= 1;
+        }
+        if budget == 0 {
+            return Progress::More;
+        }
+        match domain.p2m.drain(&self.frames, budget, |_, mapping| mapping.release(&self.frames, domain.vmid)) {
+            Drained::More => Progress::More,
+            Drained::All => Progress::Done,
+        }
+    }
+
+    /// Whether dead domains wait to be buried.
+    pub fn has_zombies(&self) -> bool {
+        self.zombies.load(Ordering::Relaxed) != 0
+    }
+
+    /// Removes dead domains whose last page came back.
+    pub fn bury(&self) {
+        loop {
+            let mut found = None;
+            self.domains.for_each(|d| {
+                if found.is_none() && d.life.lock().dying == Dying::Dead && self.frames.account(d.vmid).tot_pages() == 0 {
+                    found = Some(d.clone());
+                }
+            });
+            let Some(domain) = found else { return };
+            // Two CPUs may find the same one.
+            if !self.domains.take(&domain) {
+                continue;
+            }
+            self.zombies.fetch_sub(1, Ordering::SeqCst);
+            for vcpu in domain.vcpus() {
+                // `evict_vcpus` saw it loaded nowhere and it cannot run any more.
+                let _ = self.sched.remove(vcpu.sched);
+            }
+            self.free_frames_of(&domain);
+            self.raise_global_virq(guest_abi::xen::VIRQ_DOM_EXC);
+        }
+    }
+
+    /// Frees the pages that the hypervisor made for a domain: shared_info and grant frames.
+    pub(super) fn free_frames_of(&self, domain: &Domain) {
+        for mfn in domain.grants.retire() {
+            self.frames.put(mfn);
+        }
+        self.frames.put(domain.shared_info);
+    }
+}

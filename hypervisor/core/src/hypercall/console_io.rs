@@ -1,0 +1,43 @@
+//! `console_io`: Dom0's hvc console on the serial line. Source: public/xen.h, `CONSOLEIO_*`.
+
+use super::{Caller, Outcome};
+use crate::guest_memory::GuestPtr;
+use crate::hypervisor::Hypervisor;
+use guest_abi::console::{CONSOLEIO_READ, CONSOLEIO_WRITE};
+use guest_abi::errno::Errno;
+
+/// Bytes moved before the guest may take an interrupt.
+const BUDGET: usize = 512;
+
+/// Write: the bytes are printed verbatim. Read: returns how many bytes came in on the serial line.
+/// `-EPERM` for a domain that does not own the console, `-ENOSYS` other commands.
+pub fn console_io(hv: &Hypervisor, caller: &Caller<'_>, cmd: u32, count: u32, buffer: u64) -> Outcome {
+    if !caller.domain.privileged && !caller.domain.is_console {
+        return Err(Errno::EPERM).into();
+    }
+    let buffer = GuestPtr::<u8>::new(buffer);
+    let mut bytes = [0; BUDGET];
+    let wanted = (count as usize).min(BUDGET);
+    match cmd {
+        CONSOLEIO_WRITE => {
+            let chunk = bytes.get_mut(..wanted).unwrap_or_default();
+            if let Err(fault) = caller.memory.read_bytes(buffer.va(), chunk) {
+                return Err(Errno::from(fault)).into();
+            }
+            hv.print(chunk);
+            let left = u64::from(count) - wanted as u64;
+            match buffer.offset(wanted as u64) {
+                Some(rest) if left > 0 => Outcome::Again([u64::from(cmd), left, rest.va().0, 0, 0]),
+                _ => Outcome::Return(0),
+            }
+        }
+        CONSOLEIO_READ => {
+            if !caller.domain.privileged {
+                return Outcome::Return(0);
+            }
+            let n = hv.console.lock().take_input(bytes.get_mut(..wanted).unwrap_or_default());
+            caller.memory.write_bytes(buffer.va(), bytes.get(..n).unwrap_or_default()).map(|()| n as i64).map_err(Errno::from).into()
+        }
+        _ => Err(Errno::ENOSYS).into(),
+    }
+}

@@ -1,0 +1,201 @@
+//! The whole hypervisor as a value: what all operations share.
+//!
+//! `el2` makes one at boot and passes it by reference; the host tests make as many as they like.
+
+use crate::addr::{CpuId, DomainId, PAGE_SIZE, Vmid};
+use crate::clock::{Clock, WallClock};
+use crate::console::ConsoleRing;
+use crate::domain::{Domain, DomainTable};
+use crate::evtchn::Notify;
+use crate::frames::FrameTable;
+use crate::lock::Lock;
+use crate::machine::Machine;
+use crate::policy::Policy;
+use crate::sched::{Nanos, Scheduler};
+use crate::vcpu::{BLOCKED, Vcpu};
+use alloc::string::String;
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// What all operations share.
+pub struct Hypervisor {
+    /// The edge.
+    pub machine: &'static dyn Machine,
+    /// All machine pages.
+    pub frames: FrameTable,
+    /// The scheduler.
+    pub sched: Scheduler,
+    /// All domains.
+    pub domains: DomainTable,
+    /// System time.
+    pub clock: Clock,
+    /// UTC.
+    pub wall_clock: WallClock,
+    /// What `xl dmesg` shows.
+    pub console: Lock<ConsoleRing>,
+    /// Who may do what.
+    pub policy: Policy,
+    /// What does not change after boot.
+    pub fixed: Fixed,
+    /// Dying domains that wait for their last pages; looked at after every hypercall.
+    pub(crate) zombies: AtomicU32,
+    /// When the next watchdog bites, in system time; the first CPU attends to it.
+    pub next_bite: AtomicU64,
+}
+
+/// Facts fixed at boot.
+pub struct Fixed {
+    /// The hypervisor's own command line.
+    pub command_line: String,
+    /// Physical CPUs that came up.
+    pub cpus: u8,
+    /// Width of guest physical addresses, from VTCR_EL2.
+    pub ipa_bits: u8,
+    /// Physical SPIs, INTIDs 32 to 32+n-1.
+    pub spis: u32,
+    /// Default `max_grant_frames`.
+    pub max_grant_frames: u32,
+    /// Default `max_maptrack_frames`.
+    pub max_maptrack_frames: u32,
+    /// The greatest machine frame number plus one.
+    pub max_mfn: u64,
+    /// Whether the machine may reset or power off when Dom0 stops.
+    pub noreboot: bool,
+    /// Implementer, part and so on, `MIDR_EL1`: what guests see.
+    pub midr: u64,
+    /// `vwfi=native`: WFI and WFE do not trap.
+    pub native_wfi: bool,
+    /// When this image was built and by what: for `xl info`.
+    pub build: Build,
+}
+
+/// The strings of xen_version.
+#[derive(Clone, Copy)]
+pub struct Build {
+    /// The compiler.
+    pub compiler: &'static str,
+    /// Who built it.
+    pub by: &'static str,
+    /// Where.
+    pub domain: &'static str,
+    /// When.
+    pub date: &'static str,
+}
+
+impl Hypervisor {
+    /// A hypervisor without domains.
+    pub fn new(machine: &'static dyn Machine, frames: FrameTable, clock: Clock, policy: Policy, fixed: Fixed) -> Self {
+        let mut console = ConsoleRing::new();
+        console.allocate();
+        Self {
+            machine,
+            frames,
+            sched: Scheduler::new(usize::from(fixed.cpus)),
+            domains: DomainTable::default(),
+            clock,
+            wall_clock: WallClock::default(),
+            console: Lock::new(console),
+            policy,
+            fixed,
+            zombies: AtomicU32::new(0),
+            next_bite: AtomicU64::new(Nanos::MAX),
+        }
+    }
+
+    /// System time now.
+    pub fn now(&self) -> Nanos {
+        self.clock.nanos(self.machine.ticks())
+    }
+
+    /// Makes an interrupt pending for a vCPU and sees to it that it is noticed.
+    pub fn raise(&self, domain: &Domain, vcpu: u32, intid: u32) {
+        if let Some(target) = domain.vcpu(vcpu)
+            && domain.vgic.raise(vcpu, intid)
+        {
+            self.notice(target);
+        }
+    }
+
+    /// An event channel of `domain` wants the attention of `vcpu`.
+    pub fn upcall(&self, domain: &Domain, vcpu: u32) {
+        self.raise(domain, vcpu, domain.event_ppi);
+    }
+
+    /// Does for `domain` what an event channel operation asked for.
+    pub fn deliver(&self, domain: &Domain, notify: Notify) {
+        if notify.is_none() {
+            return;
+        }
+        notify.upcall.iter().for_each(|vcpu| self.upcall(domain, vcpu));
+        notify.wake.iter().filter_map(|vcpu| domain.vcpu(vcpu)).for_each(|vcpu| self.notice(vcpu));
+    }
+
+    /// Something is pending for `vcpu`: wakes it if it waits, makes its CPU leave the guest if it runs.
+    pub fn notice(&self, vcpu: &Vcpu) {
+        if vcpu.flags() & BLOCKED != 0 && vcpu.clear(BLOCKED) & BLOCKED != 0 {
+            self.wake(vcpu);
+        } else if let Some(cpu) = vcpu.running_on() {
+            self.machine.kick(cpu);
+        }
+    }
+
+    /// The flags of `vcpu` were cleared: lets it run.
+    pub fn wake(&self, vcpu: &Vcpu) {
+        if let Some(cpu) = self.sched.wake(vcpu.sched, self.now()) {
+            self.machine.kick(cpu);
+        }
+    }
+
+    /// Sets flags that keep `vcpu` from running. It may still run for a moment: see [`Vcpu::running_on`].
+    pub fn stop(&self, vcpu: &Vcpu, flags: u32) {
+        vcpu.set(flags);
+        if let Some(cpu) = self.sched.sleep(vcpu.sched, self.now()) {
+            self.machine.kick(cpu);
+        }
+    }
+
+    /// Clears flags of `vcpu`, and lets it run if none is left.
+    pub fn start(&self, vcpu: &Vcpu, flags: u32) {
+        vcpu.clear(flags);
+        self.wake(vcpu);
+    }
+
+    /// Raises a virtual IRQ that goes to one domain: the control domain.
+    pub fn raise_global_virq(&self, virq: u32) {
+        if let Some(dom0) = self.domains.get(DomainId::HARDWARE) {
+            let raised = dom0.events.raise_global_virq(self.machine, virq);
+            self.deliver(&dom0, raised);
+        }
+    }
+
+    /// Writes to the serial console and the console ring.
+    pub fn print(&self, bytes: &[u8]) {
+        self.machine.console_write(bytes);
+    }
+
+    /// A byte came in on the serial console.
+    pub fn console_input(&self, byte: u8) {
+        self.console.lock().received(byte);
+        self.raise_global_virq(guest_abi::xen::VIRQ_CONSOLE);
+    }
+
+    /// Bytes of RAM that are free.
+    pub fn free_bytes(&self) -> u64 {
+        self.frames.free_pages() * PAGE_SIZE
+    }
+
+    /// Counts a domain as waiting for its last pages.
+    pub(crate) fn add_zombie(&self) {
+        self.zombies.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// The domain of a VMID.
+    pub fn domain_of(&self, vmid: Vmid) -> Option<Arc<Domain>> {
+        self.domains.by_vmid(vmid)
+    }
+
+    /// A CPU for messages.
+    pub fn is_online(&self, cpu: CpuId) -> bool {
+        self.sched.online() & crate::sched::mask(cpu) != 0
+    }
+}
