@@ -183,9 +183,11 @@ impl Fifo {
 /// A guest that keeps changing the word is kept from unmasking by BUSY, and given up on after [`LINK_ATTEMPTS`]: then its queue ends
 /// here and it has lost the event.
 fn append(machine: &dyn Machine, word: MachineAddr, next: u32) -> bool {
-    if let Some(done) = try_append(machine, word, next) {
-        return done;
-    }
+    try_append(machine, word, next).unwrap_or_else(|| append_contended(machine, word, next))
+}
+
+#[cold]
+fn append_contended(machine: &dyn Machine, word: MachineAddr, next: u32) -> bool {
     machine.or_u32(word, BUSY);
     let done = (0..LINK_ATTEMPTS).find_map(|_| try_append(machine, word, next));
     if done != Some(true) {

@@ -66,6 +66,7 @@ impl EventChannels {
 
 impl State {
     /// Takes out of the pollers those that wait for `port`.
+    #[cold]
     pub(super) fn wake_pollers(&mut self, port: u32) -> VcpuSet {
         let mut woken = VcpuSet::EMPTY;
         for vcpu in self.pollers.iter() {

@@ -2,6 +2,9 @@
 //!
 //! Where the policy refuses, the operation's own errors still come first, as in Xen.
 
+#[cfg(test)]
+mod tests;
+
 use super::{Answer, Caller, Outcome};
 use crate::addr::{DomainId, Gfn, Mfn};
 use crate::domain::Domain;
