@@ -79,3 +79,6 @@ fn write_node<'t>(writer: &mut TreeWriter, node: Node<'t>, policy: &Policy<'t>, 
     writer.end();
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

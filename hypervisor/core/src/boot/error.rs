@@ -113,13 +113,13 @@ impl fmt::Display for BootError {
             Self::ModuleOutsideRam { node, region } => write!(f, "boot module {node} at {region} is not in RAM"),
             Self::NoCpus => f.write_str("device tree has no usable CPU node under /cpus"),
             Self::UnsupportedEnableMethod { node, method } => {
-                write!(f, "CPU node {node}: enable-method '{method}' is not supported (psci and spin-table are)")
+                write!(f, "CPU node {node}: enable-method {method:?} is not supported (psci and spin-table are)")
             }
             Self::NoGic => f.write_str("device tree has no supported interrupt controller (GICv2 or GICv3)"),
             Self::UnsupportedGic { node, why } => write!(f, "interrupt controller {node} cannot be used: {why}"),
             Self::NoTimer => f.write_str("device tree has no node compatible with arm,armv8-timer"),
             Self::NoUart => f.write_str("no UART: neither dtuart= nor /chosen/stdout-path names one"),
-            Self::UnknownUart(path) => write!(f, "UART '{path}' is not in the device tree (dtuart= or /chosen/stdout-path)"),
+            Self::UnknownUart(path) => write!(f, "UART {path:?} is not in the device tree (dtuart= or /chosen/stdout-path)"),
             Self::NoKernel => f.write_str("no Dom0 kernel: /chosen has no boot module for it"),
             Self::BadKernel(why) => write!(f, "Dom0 kernel cannot be booted: {why}"),
             Self::TooLittleMemory { asked, placed } => {

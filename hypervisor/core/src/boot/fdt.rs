@@ -197,7 +197,7 @@ fn index<'a>(structure: &'a [u8], strings: &'a [u8]) -> Result<Vec<Entry<'a>>, B
                     return Err(BootError::TooMany { what: "levels of nodes", limit: MAX_DEPTH });
                 }
                 let name = string_at(structure, offset + 4).ok_or_else(|| damaged_at("there is a bad node name", offset))?;
-                if name.is_empty() != nodes.is_empty() || name.contains('/') {
+                if name.is_empty() != nodes.is_empty() || name.bytes().any(|byte| !byte.is_ascii_graphic() || byte == b'/') {
                     return Err(damaged_at("there is a bad node name", offset));
                 }
                 let index = nodes.len() as u32;

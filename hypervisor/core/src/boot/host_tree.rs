@@ -85,4 +85,4 @@ impl HostInfo {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

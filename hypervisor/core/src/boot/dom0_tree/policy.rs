@@ -33,19 +33,8 @@ const DROPPED: &[&str] = &[
     "arm,armv8-pmuv3",
     "arm,armv7-timer-mem",
 ];
-/// IOMMUs: never Dom0's, whether we use them or not.
-const IOMMU: &[&str] = &[
-    "arm,smmu-v1",
-    "arm,smmu-v2",
-    "arm,mmu-400",
-    "arm,mmu-401",
-    "arm,mmu-500",
-    "arm,smmu-v3",
-    "renesas,ipmmu-r8a7795",
-    "renesas,ipmmu-r8a77965",
-    "renesas,ipmmu-r8a7796",
-    "renesas,ipmmu-r8a779f0",
-];
+/// IOMMUs that Debian's Xen has a driver for: never Dom0's, whether they are used or not.
+const IOMMU: &[&str] = &["arm,smmu-v1", "arm,smmu-v2", "arm,mmu-400", "arm,mmu-401", "arm,mmu-500"];
 /// Names below the root that we use ourselves.
 const RESERVED_NAMES: &[&str] = &["cpus", "psci", "memory", "hypervisor"];
 
