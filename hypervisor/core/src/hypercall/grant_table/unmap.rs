@@ -44,7 +44,7 @@ pub(super) fn unmap(call: &Call<'_, '_>, replacement: Replacement) -> Outcome {
         }
     }
     remove(call, &mut batch);
-    complete(call, batch);
+    complete(call, &mut batch);
 
     match fetched {
         Ok(()) => call.after::<UnmapGrantRef>(now, 0),
@@ -98,9 +98,9 @@ fn remove(call: &Call<'_, '_>, batch: &mut [Option<Pending<'_>>]) {
 }
 
 /// Gives back what the mappings held, and answers.
-fn complete(call: &Call<'_, '_>, batch: [Option<Pending<'_>>; BATCH as usize]) {
+fn complete(call: &Call<'_, '_>, batch: &mut [Option<Pending<'_>>]) {
     let mut granter: Option<Arc<Domain>> = None;
-    for Pending { held, op, claimed } in batch.into_iter().flatten() {
+    for Pending { held, op, claimed } in batch.iter().flatten() {
         if let Some(entry) = claimed {
             if granter.as_ref().is_none_or(|g| g.vmid != entry.granter) {
                 // A granter stays in the list of domains as long as one of its pages is pinned.
@@ -111,6 +111,6 @@ fn complete(call: &Call<'_, '_>, batch: [Option<Pending<'_>>; BATCH as usize]) {
             }
             call.caller.domain.grants.release(Handle(op.handle));
         }
-        held.write(&op);
+        held.write(op);
     }
 }
