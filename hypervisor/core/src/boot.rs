@@ -9,7 +9,7 @@
 //! 5. [`dom0::plan`] places Dom0's memory, kernel, ramdisk and device tree.
 //!
 //! Values are heap allocated: `el2` serves the steps before its page allocator from a small static early heap (1 MiB is ample: the index
-//! costs about 40 bytes a node, a tree of a large board has some 2000). An [`BootError`] prints as one line that names the node or option.
+//! costs about 40 bytes a node, a tree of a large board has some 2000). A [`BootError`] prints as one line that names the node or option.
 
 pub mod cmdline;
 pub mod dom0;
@@ -22,7 +22,7 @@ pub mod placement;
 mod region;
 
 pub use error::BootError;
-pub use fdt::HostTree;
+pub use fdt::{HostTree, Interrupt};
 pub use host_tree::HostInfo;
 pub use region::Region;
 
