@@ -129,6 +129,7 @@ fn host(blob: &'static [u8], at: MachineAddr) -> Result<Host, Trouble> {
     start_console(uart.registers);
     info!("Xenolith {} at {:?}", env!("CARGO_PKG_VERSION"), mm::image_range().0);
     warnings.iter().for_each(|warning| warn!("{warning}"));
+    fault::set_reboot(!options.noreboot);
     let info = HostInfo::read(&tree)?;
     let mut host = Host { tree, info, command_lines, options, uart, taken: Vec::new() };
     host.taken.extend(host.image());

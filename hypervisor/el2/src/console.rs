@@ -96,7 +96,10 @@ impl Write for PanicConsole {
             // SAFETY: the holder is this CPU, which never gets back to it, or one that hangs: nobody is inside any more.
             unsafe { CONSOLE.force_unlock() };
         }
-        write(s.as_bytes());
+        // Not to the tap: what it needs may be locked as well.
+        if let Some(uart) = &*CONSOLE.lock() {
+            to_uart(uart, s.as_bytes());
+        }
         Ok(())
     }
 }

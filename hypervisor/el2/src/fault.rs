@@ -1,12 +1,13 @@
-//! The end: our own bug. Registers, a backtrace, all other CPUs stopped, then halt.
+//! The end: our own bug. Registers, a backtrace, all other CPUs stopped, then reset or halt.
 
 use core::fmt::Write;
 use core::panic::PanicInfo;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use crate::console::PanicConsole;
 use crate::mm::layout::*;
-use crate::gic_v3;
 use crate::sysreg::read;
+use crate::{gic_v3, psci, timer};
 
 /// The registers at a fault of EL2, as `vectors` stores them.
 #[repr(C)]
@@ -33,7 +34,7 @@ pub extern "C" fn report(frame: &Frame, vector: u32) -> ! {
             let _ = writeln!(out, "(XEN) x{:<2} {:016x}  x{:<2} {second:016x}", 2 * i, pair[0], 2 * i + 1);
         }
         backtrace(&mut out, frame.x[29]);
-        let _ = writeln!(out, "(XEN) Halted.");
+        restart(&mut out);
     }
     stop()
 }
@@ -47,9 +48,33 @@ fn panic(info: &PanicInfo) -> ! {
             let _ = writeln!(out, "(XEN) at {at}");
         }
         backtrace(&mut out, frame_pointer());
-        let _ = writeln!(out, "(XEN) Halted.");
+        restart(&mut out);
     }
     stop()
+}
+
+/// Whether the machine is reset after a bug of ours: unless `noreboot`.
+static REBOOT: AtomicBool = AtomicBool::new(false);
+
+/// From now on a bug of ours ends in a reset (or not), as the command line says.
+pub fn set_reboot(reboot: bool) {
+    REBOOT.store(reboot, Ordering::Relaxed);
+}
+
+/// Resets the machine after five seconds, if that is wanted.
+fn restart(out: &mut PanicConsole) {
+    const SECONDS: u64 = 5;
+    if !REBOOT.load(Ordering::Relaxed) {
+        let _ = writeln!(out, "(XEN) Halted.");
+        return;
+    }
+    let _ = writeln!(out, "(XEN) Reboot in {SECONDS} seconds...");
+    stop_others();
+    let end = timer::ticks() + SECONDS * timer::frequency();
+    while timer::ticks() < end {
+        core::hint::spin_loop();
+    }
+    psci::system_reset();
 }
 
 /// Prints the return addresses of the frames from `x29` up. Stops at the first frame that is not on a stack of ours.
@@ -82,10 +107,14 @@ fn frame_pointer() -> u64 {
 
 /// Stops the other CPUs, then this one.
 pub fn stop() -> ! {
+    stop_others();
+    halt()
+}
+
+fn stop_others() {
     if gic_v3::is_ready() {
         gic_v3::send_sgi_to_others(gic_v3::SGI_STOP);
     }
-    halt()
 }
 
 /// This CPU does nothing any more.

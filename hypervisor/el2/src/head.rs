@@ -44,6 +44,9 @@ primary_entry:
     cmp     x1, #(2 << 2)
     b.ne    not_el2
     mov     x19, x0
+    mov     x1, #(1 << 31)          // HCR_EL2.RW; E2H off, whatever firmware left
+    msr     hcr_el2, x1
+    isb
     ldr     x1, ={sctlr_off}
     msr     sctlr_el2, x1
     isb
@@ -140,6 +143,9 @@ primary_entry:
 secondary_entry:
     msr     daifset, #0xf
     mov     x19, x0
+    mov     x1, #(1 << 31)          // HCR_EL2.RW; E2H off, whatever firmware left
+    msr     hcr_el2, x1
+    isb
     ldr     x1, ={sctlr_off}
     msr     sctlr_el2, x1
     isb

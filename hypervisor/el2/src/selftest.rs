@@ -14,14 +14,14 @@ use xenolith_core::exit::{RawExit, Vector};
 use xenolith_core::guest_memory::Stage1;
 use xenolith_core::machine::{Machine, Power};
 use xenolith_core::vgic::{GicCpuContext, ListRegisters};
+use xenolith_core::vtimer::VTimer;
 
 use crate::boot::Host;
 use crate::gic_v3::{self, list_registers};
 use crate::machine_impl::Arm64;
 use crate::vectors::enter_guest;
-use crate::timer::VirtualTimer;
 use crate::translate::{Loaded, translate_stage1};
-use crate::{barrier, hyp, mm, percpu, smp, switch, timer};
+use crate::{barrier, hyp, mm, percpu, switch, timer};
 
 /// Where the guest's 2 MiB of RAM begin.
 const GUEST_RAM: u64 = 0x4000_0000;
@@ -215,7 +215,7 @@ fn guest() {
     let mut vcpu = VcpuContext::starting_at(GUEST_RAM, 0x1234);
     switch::load_system(&vcpu.sys);
     switch::load_fp(&vcpu.fp);
-    timer::load_virtual(VirtualTimer::default(), timer::ticks());
+    timer::load_virtual(&VTimer::default(), timer::ticks());
 
     vcpu.x[30] = 0x5678;
     check("hvc", hvc(&mut vcpu) == Some(1) && vcpu.x[0] == 0x1234 && vcpu.x[30] == 0x5678);
@@ -223,9 +223,9 @@ fn guest() {
     check("translate stage 1", translate_stage1(GuestVa(7), false).map(|ipa| ipa.0) == Some(7));
     check("translate unmapped", Loaded.translate(GuestVa(0x900_1000), false).is_none());
 
-    check("wfi", class(enter_guest(&mut vcpu)) == Some(0x01));
+    check("wfi", class(exit(&mut vcpu)) == Some(0x01));
     vcpu.pc += 4;
-    let abort = enter_guest(&mut vcpu);
+    let abort = exit(&mut vcpu);
     check("data abort", class(abort) == Some(0x24) && abort.far == 0x900_1000 && abort.hpfar << 8 == 0x900_1000);
     vcpu.x[0] = 0xf00d_0000_0000 | u64::from(cpu.0);
     vcpu.pc += 4;
@@ -304,17 +304,23 @@ fn class(exit: RawExit) -> Option<u64> {
     (exit.vector == Vector::Synchronous).then_some(exit.esr >> 26)
 }
 
-/// Runs the guest to its next exit: the immediate if that is an HVC. A kick on the way does not count.
-fn hvc(vcpu: &mut VcpuContext) -> Option<u64> {
+/// Runs the guest to its next exit. A kick on the way does not count.
+fn exit(vcpu: &mut VcpuContext) -> RawExit {
     loop {
         let exit = enter_guest(vcpu);
-        match exit.vector {
-            Vector::Synchronous if exit.esr >> 26 == 0x16 => return Some(exit.esr & 0xffff),
-            Vector::Irq => finish(gic_v3::acknowledge()),
-            _ => {
-                info!("unexpected {exit:x?} at {:#x}", vcpu.pc);
-                return None;
-            }
+        if exit.vector != Vector::Irq {
+            return exit;
         }
+        finish(gic_v3::acknowledge());
     }
+}
+
+/// Runs the guest to its next exit: the immediate if that is an HVC.
+fn hvc(vcpu: &mut VcpuContext) -> Option<u64> {
+    let exit = exit(vcpu);
+    let is_hvc = class(exit) == Some(0x16);
+    if !is_hvc {
+        info!("unexpected {exit:x?} at {:#x}", vcpu.pc);
+    }
+    is_hvc.then_some(exit.esr & 0xffff)
 }

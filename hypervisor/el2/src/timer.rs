@@ -2,16 +2,15 @@
 
 use aarch64_cpu::registers::{CNTFRQ_EL0, CNTHP_CTL_EL2, CNTV_CTL_EL0, CNTV_CVAL_EL0, CNTVOFF_EL2};
 use tock_registers::interfaces::{Readable, Writeable};
+use xenolith_core::vtimer::VTimer;
 
 use crate::barrier;
 use crate::sysreg::{read, write};
 
 /// `CNT*_CTL`: the timer runs.
-pub const ENABLE: u64 = 1;
+const ENABLE: u64 = 1;
 /// `CNT*_CTL`: its interrupt is masked.
-pub const IMASK: u64 = 2;
-/// `CNT*_CTL`: it has expired (read-only).
-pub const ISTATUS: u64 = 4;
+const IMASK: u64 = 2;
 
 /// The counter, `CNTPCT_EL0`, in ticks; not read ahead of what comes before.
 pub fn ticks() -> u64 {
@@ -36,38 +35,25 @@ pub fn set_deadline(deadline: Option<u64>) {
     barrier::isb();
 }
 
-/// The guest's virtual timer while it does not run.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct VirtualTimer {
-    /// `CNTV_CTL_EL0`: [`ENABLE`], [`IMASK`]; [`ISTATUS`] as it was when saved.
-    pub ctl: u64,
-    /// `CNTV_CVAL_EL0`: expires when counter minus offset reaches it.
-    pub cval: u64,
-}
-
 /// Stores the virtual timer of the vCPU that ran, and stops it.
-pub fn save_virtual() -> VirtualTimer {
-    let timer = VirtualTimer { ctl: CNTV_CTL_EL0.get(), cval: CNTV_CVAL_EL0.get() };
+pub fn save_virtual(to: &mut VTimer) {
+    to.control = CNTV_CTL_EL0.get();
+    to.compare = CNTV_CVAL_EL0.get();
     CNTV_CTL_EL0.set(0);
-    timer
+    barrier::isb();
 }
 
 /// Loads the virtual timer of the vCPU that will run. `offset` (`CNTVOFF_EL2`) is the domain's.
-pub fn load_virtual(timer: VirtualTimer, offset: u64) {
+pub fn load_virtual(from: &VTimer, offset: u64) {
     CNTVOFF_EL2.set(offset);
-    CNTV_CVAL_EL0.set(timer.cval);
-    CNTV_CTL_EL0.set(timer.ctl & (ENABLE | IMASK));
+    CNTV_CVAL_EL0.set(from.compare);
+    CNTV_CTL_EL0.set(from.control & (ENABLE | IMASK));
 }
 
 /// On the virtual timer's interrupt: masks it, as Xen does. The guest unmasks it by its next write to the control register.
 pub fn mask_virtual() {
-    CNTV_CTL_EL0.set(CNTV_CTL_EL0.get() | IMASK);
+    CNTV_CTL_EL0.set(VTimer::mask_virtual(CNTV_CTL_EL0.get()));
     barrier::isb();
-}
-
-/// The virtual timer as the hardware has it now.
-pub fn virtual_timer() -> VirtualTimer {
-    VirtualTimer { ctl: CNTV_CTL_EL0.get(), cval: CNTV_CVAL_EL0.get() }
 }
 
 /// Stops all timers of this CPU. Once on every CPU.
