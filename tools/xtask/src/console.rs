@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// What the console says when there is nothing more to wait for.
-const FATAL: [&str; 3] = ["Panic on CPU", "Kernel panic - not syncing", "Unable to handle kernel"];
+const FATAL: [&str; 4] = ["Panic on CPU", "Fault of the hypervisor", "Kernel panic - not syncing", "Unable to handle kernel"];
 /// The serial port and the hypervisor's console ring hold little: bytes typed at once, and the pause after them.
 const TYPED: (usize, Duration) = (24, Duration::from_millis(10));
 

@@ -18,14 +18,10 @@ pub fn target_dir() -> PathBuf {
 
 /// The folder for downloads and guests: `$XENOLITH_CACHE`, `$XDG_CACHE_HOME/xenolith` or `~/.cache/xenolith`.
 pub fn cache_dir() -> Result<PathBuf> {
-    let dir = match std::env::var_os("XENOLITH_CACHE") {
-        Some(dir) => PathBuf::from(dir),
-        None => std::env::var_os("XDG_CACHE_HOME")
-            .map(PathBuf::from)
-            .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))
-            .context("neither HOME nor XENOLITH_CACHE is set: set XENOLITH_CACHE to a folder for downloads")?
-            .join("xenolith"),
-    };
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let dir = set("XENOLITH_CACHE")
+        .or_else(|| Some(set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")))?.join("xenolith")))
+        .context("neither HOME nor XENOLITH_CACHE is set: set XENOLITH_CACHE to a folder for downloads")?;
     fs::create_dir_all(&dir).with_context(|| format!("cannot create the cache folder {}", dir.display()))?;
     Ok(dir.canonicalize()?)
 }

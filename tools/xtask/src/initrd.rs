@@ -120,3 +120,19 @@ fn needed(file: &[u8]) -> Option<Vec<String>> {
     let names = entries.iter().filter(|entry| entry.tag(endian) == elf::DT_NEEDED);
     Some(names.filter_map(|entry| Some(String::from_utf8_lossy(entry.string(endian, strings).ok()?).into_owned())).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Root;
+
+    #[test]
+    fn folders_come_before_what_is_in_them() {
+        let mut root = Root::default();
+        root.file("a/b/c", "text", 0o644);
+        root.link("a/l", "b/c");
+        let archive = root.pack().unwrap();
+        let at = |name: &[u8]| archive.windows(name.len()).position(|bytes| bytes == name).unwrap();
+        assert!(at(b"a\0") < at(b"a/b\0") && at(b"a/b\0") < at(b"a/b/c\0") && at(b"a/b/c\0") < at(b"a/l\0"));
+        assert!(at(b"a/l\0") < at(b"TRAILER!!!"));
+    }
+}

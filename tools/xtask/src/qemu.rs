@@ -98,3 +98,13 @@ pub fn command(options: &Options, hypervisor: &Path, modules: &Modules) -> Resul
 fn escape(value: &str) -> String {
     value.replace(',', ",,")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::escape;
+
+    #[test]
+    fn a_comma_stays_within_its_option() {
+        assert_eq!(escape("ip0=1,2"), "ip0=1,,2");
+    }
+}

@@ -74,3 +74,16 @@ pub fn free_is_again(machine: &mut Machine, before: u64) -> Result<()> {
     ensure!(now == before, "{now} kB free, {before} kB before: {} kB lost", before.cast_signed() - now.cast_signed());
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::field;
+
+    #[test]
+    fn a_field_is_found_by_its_whole_name() {
+        let info = "xen_version_x : no\nxen_version            : 4.20.4-pre\ndate : 21:59:26\n";
+        assert_eq!(field(info, "xen_version").unwrap(), "4.20.4-pre");
+        assert_eq!(field(info, "date").unwrap(), "21:59:26");
+        assert!(field(info, "version").is_err());
+    }
+}
