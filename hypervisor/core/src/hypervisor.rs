@@ -83,10 +83,8 @@ pub struct Build {
 }
 
 impl Hypervisor {
-    /// A hypervisor without domains.
-    pub fn new(machine: &'static dyn Machine, frames: FrameTable, clock: Clock, policy: Policy, fixed: Fixed) -> Self {
-        let mut console = ConsoleRing::new();
-        console.allocate();
+    /// A hypervisor without domains. `console` holds what was printed so far.
+    pub fn new(machine: &'static dyn Machine, frames: FrameTable, clock: Clock, policy: Policy, fixed: Fixed, console: ConsoleRing) -> Self {
         Self {
             machine,
             frames,

@@ -4,6 +4,7 @@
 
 use crate::addr::{CpuId, DomainId, Gfn, GuestVa, Ipa, MachineAddr, Mfn, PAGE_SIZE};
 use crate::clock::Clock;
+use crate::console::ConsoleRing;
 use crate::domain::Domain;
 use crate::domain::create::Config;
 use crate::frames::{Frame, FrameKind, FrameTable};
@@ -64,7 +65,7 @@ impl Testbed {
             native_wfi: false,
             build: Build { compiler: "", by: "", domain: "", date: "" },
         };
-        Self { machine, hv: Hypervisor::new(machine, frames, Clock::new(0, machine.frequency()), policy, fixed) }
+        Self { machine, hv: Hypervisor::new(machine, frames, Clock::new(0, machine.frequency()), policy, fixed, ConsoleRing::new()) }
     }
 
     /// A domain with one vCPU and `pages` pages of RAM; id 0 is the control domain.

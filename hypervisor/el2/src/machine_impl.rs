@@ -205,7 +205,10 @@ impl Machine for Arm64 {
     }
 
     fn kick(&self, cpu: CpuId) {
-        gic_v3::send_sgi(gic_v3::SGI_KICK, cpu);
+        // This CPU looks at its state anyway before it enters a guest.
+        if cpu != crate::percpu::cpu() {
+            gic_v3::send_sgi(gic_v3::SGI_KICK, cpu);
+        }
     }
 
     fn spi_set_enabled(&self, intid: u32, enabled: bool) {

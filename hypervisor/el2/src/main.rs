@@ -12,6 +12,8 @@
 //! | [`translate`] | guest virtual addresses by the hardware: `Loaded` is the core's `Stage1` |
 //! | [`timer`] | counter, EL2's deadline, the guest's virtual timer |
 //! | [`gic_v3`] | the physical interrupt controller; `gic_v3::list_registers` the virtual one (`Hardware` is the core's `ListRegisters`) |
+//! | [`start`] | frame table, Dom0, all CPUs at work |
+//! | [`run`] | the loop: pick a vCPU, enter it, apply what its exit asks for |
 //! | [`smp`], [`percpu`], [`psci`] | secondary CPUs, what each has for itself, the firmware |
 //! | [`console`], [`pl011`] | the UART, and the logger |
 //! | [`machine_impl`] | `Arm64` is the core's `Machine` |
@@ -38,9 +40,11 @@ mod mm;
 mod percpu;
 mod pl011;
 mod psci;
+mod run;
 #[cfg(feature = "selftest")]
 mod selftest;
 mod smp;
+mod start;
 mod switch;
 mod sysreg;
 mod timer;
@@ -53,9 +57,10 @@ use xenolith_core::addr::MachineAddr;
 extern "C" fn main(device_tree: u64, device_tree_at: MachineAddr, image: MachineAddr) -> ! {
     mm::init(image);
     heap::init_early();
+    start::keep_messages();
     let host = boot::start((device_tree, device_tree_at));
     #[cfg(feature = "selftest")]
     selftest::run(&host);
     #[cfg(not(feature = "selftest"))]
-    boot::die(&format_args!("{} CPUs, and nothing to run", host.start_secondaries(|_| fault::halt())));
+    start::run(host)
 }

@@ -1,0 +1,205 @@
+//! The run loop of a physical CPU: pick a vCPU, enter it, see why it stopped, apply what that asks for.
+//!
+//! Everything here runs with interrupts masked. A CPU waits for nobody but the holder of a lock.
+
+use alloc::sync::Arc;
+use core::arch::asm;
+use core::sync::atomic::Ordering;
+
+use xenolith_core::addr::CpuId;
+use xenolith_core::domain::Domain;
+use xenolith_core::hypervisor::Hypervisor;
+use xenolith_core::sched::Nanos;
+use xenolith_core::vcpu::{BLOCKED, Vcpu};
+use xenolith_core::vgic::list_register::any_pending;
+
+use crate::gic_v3::list_registers::Hardware;
+use crate::{barrier, timer, vectors};
+
+mod abort;
+mod exits;
+mod firmware;
+mod interrupts;
+mod loaded;
+mod registers;
+
+pub use interrupts::Lines;
+use loaded::Loaded;
+
+/// One physical CPU at work.
+pub struct Runner {
+    hv: &'static Hypervisor,
+    cpu: CpuId,
+    /// The vCPU whose registers are in the hardware: the one that runs, or, while idle, the one that ran last.
+    loaded: Option<Loaded>,
+    /// Which vCPU of each VMID ran here last: another one's stage-1 TLB entries are not its own.
+    last_of_vmid: [u32; 256],
+    /// What the timer of EL2 is set to, in ticks.
+    deadline: Option<u64>,
+    interrupts: Lines,
+}
+
+/// No vCPU.
+const NONE: u32 = u32::MAX;
+
+/// What the loop does after an exit.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum After {
+    /// Enter the guest again, unless the scheduler was asked for.
+    Resume,
+    /// The vCPU waits: look for another.
+    Reschedule,
+}
+
+impl Runner {
+    /// The CPU that this runs on.
+    pub fn new(hv: &'static Hypervisor, cpu: CpuId, interrupts: Lines) -> Self {
+        Self { hv, cpu, loaded: None, last_of_vmid: [NONE; 256], deadline: None, interrupts }
+    }
+
+    /// Runs guests for ever.
+    pub fn run(mut self) -> ! {
+        self.hv.sched.cpu_online(self.cpu, self.hv.now());
+        self.interrupts.enable();
+        loop {
+            if self.pick() {
+                self.run_guest();
+            } else {
+                self.idle();
+            }
+        }
+    }
+
+    /// Gives the CPU to whom the scheduler names; `false`: to nobody.
+    fn pick(&mut self) -> bool {
+        let hv = self.hv;
+        if let Some(loaded) = &self.loaded {
+            // What waits in the list registers is known here alone.
+            if loaded.vcpu.flags() & BLOCKED != 0 && any_pending(&Hardware) {
+                loaded.vcpu.clear(BLOCKED);
+            }
+        }
+        let now = hv.now();
+        // Asked anew from here on.
+        hv.sched.must_schedule(self.cpu);
+        let next = hv.sched.schedule(self.cpu, now);
+        let stays = match (&next.vcpu, &self.loaded) {
+            (Some(next), Some(loaded)) => Arc::ptr_eq(next, &loaded.vcpu),
+            _ => !next.save,
+        };
+        if !stays && let Some(loaded) = self.loaded.take() {
+            loaded.save(hv);
+        } else if next.vcpu.is_none()
+            && let Some(loaded) = &self.loaded
+        {
+            loaded.set_alarm(hv);
+        }
+        if let Some(cpu) = next.kick {
+            hv.machine.kick(cpu);
+        }
+        let runs = match next.vcpu {
+            None => false,
+            Some(vcpu) if stays && self.loaded.is_some() => {
+                Loaded::resumed(hv, &vcpu);
+                true
+            }
+            Some(vcpu) => self.load(vcpu),
+        };
+        self.set_deadline();
+        runs
+    }
+
+    fn load(&mut self, vcpu: Arc<Vcpu>) -> bool {
+        let Some(domain) = self.hv.domain_of(vcpu.vmid) else { return false };
+        let last = &mut self.last_of_vmid[usize::from(vcpu.vmid.0)];
+        let other_ran = *last != vcpu.id && *last != NONE;
+        *last = vcpu.id;
+        self.loaded = Some(Loaded::load(self.hv, vcpu, domain, other_ran));
+        true
+    }
+
+    fn run_guest(&mut self) {
+        loop {
+            let Some(loaded) = &mut self.loaded else { return };
+            if loaded.domain.vgic.is_dirty(loaded.vcpu.id) {
+                loaded.fill(self.hv);
+            }
+            let exit = vectors::enter_guest(loaded.context());
+            let after = self.handle(exit);
+            if after == After::Reschedule || self.hv.sched.must_schedule(self.cpu) {
+                return;
+            }
+        }
+    }
+
+    /// Waits for an interrupt. The registers of the last vCPU may stay loaded, its virtual timer running.
+    fn idle(&mut self) {
+        if !self.hv.sched.must_schedule(self.cpu) {
+            // SAFETY: waits; interrupts are masked but wake.
+            unsafe { asm!("dsb sy", "wfi", options(nomem, nostack, preserves_flags)) };
+            barrier::isb();
+            self.take_interrupts();
+        }
+    }
+
+    /// Sets EL2's timer to the next time that this CPU must look at something.
+    fn set_deadline(&mut self) {
+        let hv = self.hv;
+        let mut at = hv.sched.deadline(self.cpu, hv.now()).map(|at| hv.clock.ticks(at));
+        let mut sooner = |other: Option<u64>| at = at.into_iter().chain(other).min();
+        if let Some(loaded) = &self.loaded {
+            sooner(loaded.vcpu.timer.lock().physical_deadline());
+        }
+        if self.cpu.0 == 0 {
+            let bite = hv.next_bite.load(Ordering::Relaxed);
+            sooner((bite != Nanos::MAX).then(|| hv.clock.ticks(bite)));
+        }
+        if at != self.deadline {
+            timer::set_deadline(at);
+            self.deadline = at;
+        }
+    }
+
+    /// EL2's timer fired: alarms of vCPUs that do not run, the end of a time slice, watchdogs.
+    fn timer_fired(&mut self) {
+        let hv = self.hv;
+        self.deadline = None;
+        timer::set_deadline(None);
+        if self.cpu.0 == 0 && hv.next_bite.load(Ordering::Relaxed) <= hv.now() {
+            hv.check_watchdogs();
+        }
+        if let Some(loaded) = &self.loaded {
+            loaded.expire_physical(hv);
+        }
+        while let Some(vcpu) = hv.sched.take_due(self.cpu, hv.now()) {
+            let is_loaded = self.loaded.as_ref().is_some_and(|loaded| Arc::ptr_eq(&loaded.vcpu, &vcpu));
+            if let Some(domain) = hv.domain_of(vcpu.vmid) {
+                alarm(hv, &domain, &vcpu, is_loaded);
+            }
+        }
+        hv.sched.ask(self.cpu);
+    }
+}
+
+/// The time has come that a vCPU that does not run set: its timers, or the end of its SCHEDOP_poll.
+fn alarm(hv: &Hypervisor, domain: &Domain, vcpu: &Vcpu, is_loaded: bool) {
+    let now = hv.machine.ticks();
+    if !is_loaded {
+        let fired = vcpu.timer.lock().expire(now, domain.counter_offset);
+        if fired.virtual_timer {
+            hv.raise(domain, vcpu.id, interrupts::VIRTUAL_TIMER);
+        }
+        if fired.physical_timer {
+            hv.raise(domain, vcpu.id, interrupts::PHYSICAL_TIMER);
+        }
+    }
+    let poll = vcpu.poll_deadline.load(Ordering::SeqCst);
+    if poll != 0 && poll <= now {
+        vcpu.poll_deadline.store(0, Ordering::SeqCst);
+        domain.events.stop_polling(vcpu.id);
+        hv.notice(vcpu);
+    }
+    if !is_loaded && vcpu.running_on().is_none() {
+        hv.sched.set_alarm(vcpu.sched, loaded::next_alarm(hv, domain, vcpu));
+    }
+}

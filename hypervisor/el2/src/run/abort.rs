@@ -1,0 +1,102 @@
+//! Stage-2 faults: emulated devices, and addresses where nothing is.
+
+use xenolith_core::addr::{Gfn, GuestVa, Ipa, Mfn};
+use xenolith_core::domain::Domain;
+use xenolith_core::exit::{Abort, Fault};
+use xenolith_core::guest_memory::Stage1;
+use xenolith_core::inject::Exception;
+use xenolith_core::mmio::{Access, decode_post_indexed};
+use xenolith_core::p2m::Mapping;
+
+use super::Runner;
+use crate::translate;
+
+impl Runner {
+    pub(super) fn data_abort(&mut self, abort: Abort, access: Option<Access>) {
+        let Some(loaded) = &mut self.loaded else { return };
+        let va = abort.va.unwrap_or_default();
+        let Some(ipa) = address(&abort) else { return self.refuse_data(va) };
+        if is_spurious(&loaded.domain, &abort, ipa) {
+            return;
+        }
+        if abort.walk || abort.cache_maintenance {
+            return self.refuse_data(va);
+        }
+        let (access, post) = match access {
+            Some(access) => (access, None),
+            None => match self.fetch().and_then(decode_post_indexed) {
+                Some(decoded) => (decoded.access, Some(decoded)),
+                None => return self.refuse_data(va),
+            },
+        };
+        if !self.emulate(ipa, access) {
+            return self.refuse_data(va);
+        }
+        if let (Some(post), Some(loaded)) = (post, &mut self.loaded) {
+            loaded.write_back(&post);
+        }
+        self.advance();
+    }
+
+    pub(super) fn instruction_abort(&mut self, abort: Abort) {
+        let Some(loaded) = &mut self.loaded else { return };
+        match address(&abort) {
+            Some(ipa) if is_spurious(&loaded.domain, &abort, ipa) => {}
+            _ => self.inject(Exception::InstructionAbort(abort.va.unwrap_or_default())),
+        }
+    }
+
+    /// Performs an access to an emulated device; `false` if none is there, or it refuses.
+    fn emulate(&mut self, ipa: Ipa, access: Access) -> bool {
+        let Some(loaded) = &mut self.loaded else { return false };
+        let id = loaded.vcpu.id;
+        if access.write {
+            let value = access.value(loaded.context());
+            match loaded.domain.vgic.write(self.hv.machine, id, ipa, access.size, value) {
+                Some(Ok(notice)) => {
+                    notice.iter().filter_map(|vcpu| loaded.domain.vcpu(vcpu)).for_each(|vcpu| self.hv.notice(vcpu));
+                    true
+                }
+                Some(Err(_)) => false,
+                None => false,
+            }
+        } else {
+            let value = match loaded.domain.vgic.read(id, ipa, access.size) {
+                Some(Ok(value)) => value,
+                Some(Err(_)) | None => return false,
+            };
+            access.complete(loaded.context(), value);
+            true
+        }
+    }
+
+    fn refuse_data(&mut self, va: GuestVa) {
+        self.inject(Exception::DataAbort(va));
+    }
+
+    /// The instruction at the program counter.
+    fn fetch(&mut self) -> Option<u32> {
+        let loaded = self.loaded.as_mut()?;
+        let pc = GuestVa(loaded.context().pc);
+        let at = translate::Loaded.translate(pc, false).filter(|at| at.is_aligned(4))?;
+        // Only the guest's own RAM is looked at.
+        let frame = Mfn::containing(at);
+        if !self.hv.frames.get_ram(frame, loaded.vcpu.vmid) {
+            return None;
+        }
+        let instruction = self.hv.machine.load_u32(at);
+        self.hv.frames.put(frame);
+        Some(instruction)
+    }
+}
+
+/// Where it happened: as reported, or found by translating.
+fn address(abort: &Abort) -> Option<Ipa> {
+    abort.ipa.or_else(|| translate::translate_stage1(abort.va?, abort.write))
+}
+
+/// Whether the access is allowed after all: another CPU was changing the entry (break before make).
+fn is_spurious(domain: &Domain, abort: &Abort, ipa: Ipa) -> bool {
+    let allowed = |mapping: Mapping| !abort.write || mapping.kind.write_permitted();
+    abort.fault == Fault::Translation && domain.p2m.lookup(Gfn::containing(ipa)).is_some_and(allowed)
+}

@@ -1,0 +1,117 @@
+//! What each exit of a guest asks for.
+
+use core::sync::atomic::Ordering;
+
+use xenolith_core::exit::{Exit, RawExit};
+use xenolith_core::guest_memory::GuestMemory;
+use xenolith_core::hypercall::{self, Caller, Outcome};
+use xenolith_core::inject::{Exception, Interrupted, inject};
+use xenolith_core::vcpu::BLOCKED;
+use xenolith_core::vgic::list_register::any_pending;
+
+use super::loaded::Loaded;
+use super::{After, Runner};
+use crate::gic_v3::list_registers::Hardware;
+use crate::sysreg::{read, write};
+use crate::translate;
+
+/// Bytes of an instruction.
+const INSTRUCTION: u64 = 4;
+
+impl Runner {
+    pub(super) fn handle(&mut self, raw: RawExit) -> After {
+        match Exit::decode(raw) {
+            Exit::Interrupt => self.take_interrupts(),
+            Exit::Hypercall => return self.hypercall(),
+            Exit::Wfi => {
+                self.advance();
+                return self.wait();
+            }
+            Exit::Wfe => {
+                self.advance();
+                self.hv.sched.yield_now(self.cpu, self.hv.now());
+                return After::Reschedule;
+            }
+            Exit::Smccc(conduit) => return self.firmware_call(conduit),
+            Exit::SysReg { register, rt, read } => self.system_register(register, rt, read),
+            Exit::DataAbort { abort, access } => self.data_abort(abort, access),
+            Exit::InstructionAbort(abort) => self.instruction_abort(abort),
+            Exit::Undefined | Exit::Fp => self.inject(Exception::Undefined),
+            Exit::SError { esr } => self.crash_guest("system error", esr),
+            Exit::Unknown { esr } => self.crash_guest("unexpected exception", esr),
+        }
+        After::Resume
+    }
+
+    fn hypercall(&mut self) -> After {
+        let Some(loaded) = &mut self.loaded else { return After::Reschedule };
+        let x = &loaded.context().x;
+        let (number, args) = (x[16], [x[0], x[1], x[2], x[3], x[4]]);
+        let outcome = {
+            let stage1 = translate::Loaded;
+            let memory = GuestMemory::new(&self.hv.frames, &stage1, loaded.vcpu.vmid);
+            let caller = Caller { domain: &loaded.domain, vcpu: &loaded.vcpu, memory, cpu: self.cpu };
+            hypercall::dispatch(self.hv, &caller, number, args)
+        };
+        let context = loaded.context();
+        match outcome {
+            Outcome::Return(value) => context.x[0] = value as u64,
+            Outcome::Again(args) => {
+                context.x[..5].copy_from_slice(&args);
+                context.pc = context.pc.wrapping_sub(INSTRUCTION);
+            }
+        }
+        if loaded.vcpu.runnable() { After::Resume } else { After::Reschedule }
+    }
+
+    /// The vCPU has nothing to do until an interrupt is pending, whether it masks it or not.
+    pub(super) fn wait(&mut self) -> After {
+        let Some(loaded) = &self.loaded else { return After::Reschedule };
+        let pending = |loaded: &Loaded| loaded.domain.vgic.has_deliverable(loaded.vcpu.id);
+        if pending(loaded) || any_pending(&Hardware) {
+            return After::Resume;
+        }
+        loaded.vcpu.set(BLOCKED);
+        // What was raised before that was set is seen here; what is raised after sees it.
+        core::sync::atomic::fence(Ordering::SeqCst);
+        if pending(loaded) {
+            loaded.vcpu.clear(BLOCKED);
+            return After::Resume;
+        }
+        After::Reschedule
+    }
+
+    /// Past the instruction that trapped.
+    pub(super) fn advance(&mut self) {
+        if let Some(loaded) = &mut self.loaded {
+            let context = loaded.context();
+            context.pc = context.pc.wrapping_add(INSTRUCTION);
+        }
+    }
+
+    /// Makes the guest take an exception at EL1.
+    pub(super) fn inject(&mut self, exception: Exception) {
+        let Some(loaded) = &mut self.loaded else { return };
+        let context = loaded.context();
+        let at = Interrupted { pc: context.pc, pstate: context.pstate, vbar: read!("vbar_el1"), sctlr: read!("sctlr_el1") };
+        let injection = inject(exception, at);
+        context.pc = injection.pc;
+        context.pstate = injection.pstate;
+        // SAFETY: EL1 registers, which no code of EL2 depends on.
+        unsafe {
+            write!("elr_el1", injection.elr);
+            write!("spsr_el1", injection.spsr);
+            write!("esr_el1", injection.esr);
+            if let Some(far) = injection.far {
+                write!("far_el1", far);
+            }
+        }
+    }
+
+    fn crash_guest(&mut self, what: &str, esr: u64) {
+        let Some(loaded) = &mut self.loaded else { return };
+        let pc = loaded.context().pc;
+        log::warn!("{:?}v{}: {what}, syndrome {esr:#x}, at {pc:#x}", loaded.domain.id, loaded.vcpu.id);
+        self.hv.crash(&loaded.domain, what);
+    }
+}

@@ -1,0 +1,139 @@
+//! The vCPU whose registers a physical CPU has.
+
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
+
+use xenolith_core::context::VcpuContext;
+use xenolith_core::domain::Domain;
+use xenolith_core::hypervisor::Hypervisor;
+use xenolith_core::lock::Guard;
+use xenolith_core::mmio::PostIndexed;
+use xenolith_core::sched::Nanos;
+use xenolith_core::vcpu::Vcpu;
+use xenolith_core::vgic::GicCpuContext;
+use xenolith_core::vgic::list_register::{HCR_EN, HCR_UIE};
+
+use super::interrupts::PHYSICAL_TIMER;
+use crate::gic_v3::list_registers::{self, Hardware};
+use crate::sysreg::{read, write};
+use crate::{hyp, switch, timer};
+
+/// A loaded vCPU. Its context and interrupt state are locked as long as this exists, so that who wants to see them waits for [`Self::save`].
+pub struct Loaded {
+    pub vcpu: Arc<Vcpu>,
+    pub domain: Arc<Domain>,
+    /// Into `vcpu.context`, locked.
+    context: *mut VcpuContext,
+    /// Into `vcpu.gic`, locked.
+    gic: *mut GicCpuContext,
+    /// `ICH_HCR_EL2` as it is.
+    hcr: u64,
+}
+
+impl Loaded {
+    /// Puts a vCPU's registers into the hardware. `flush`: another vCPU of its domain ran here last.
+    pub fn load(hv: &Hypervisor, vcpu: Arc<Vcpu>, domain: Arc<Domain>, flush: bool) -> Self {
+        // Waits for a CPU that is still saving it.
+        let context: *mut _ = Guard::leak(vcpu.context.lock());
+        let gic: *mut _ = Guard::leak(vcpu.gic.lock());
+        let mut this = Self { vcpu, domain, context, gic, hcr: HCR_EN };
+        hyp::set_stage2(this.domain.p2m.root(), this.domain.vmid);
+        hyp::set_guest_control(!hv.fixed.native_wfi, false);
+        if flush {
+            hyp::flush_current_vmid_local();
+        }
+        let context = this.context();
+        switch::load_system(&context.sys);
+        switch::load_fp(&context.fp);
+        hyp::set_vmpidr(context.sys.vmpidr_el2);
+        timer::load_virtual(&this.vcpu.timer.lock(), this.domain.counter_offset);
+        let used = this.domain.vgic.used_list_registers(this.vcpu.id);
+        // SAFETY: locked by this, see above; no other reference exists.
+        let gic = unsafe { &mut *this.gic };
+        gic.hcr |= HCR_EN;
+        list_registers::load(gic, used);
+        this.hcr = gic.hcr;
+        Self::resumed(hv, &this.vcpu);
+        this
+    }
+
+    /// The vCPU runs now: its alarm is off, the guest's runstate area up to date.
+    pub fn resumed(hv: &Hypervisor, vcpu: &Vcpu) {
+        if vcpu.has_alarm.swap(false, Ordering::Relaxed) {
+            hv.sched.set_alarm(vcpu.sched, Nanos::MAX);
+        }
+        hv.publish_runstate(vcpu);
+    }
+
+    /// Takes the vCPU's registers out of the hardware.
+    pub fn save(mut self, hv: &Hypervisor) {
+        let context = self.context();
+        switch::save_system(&mut context.sys);
+        switch::save_fp(&mut context.fp);
+        timer::save_virtual(&mut self.vcpu.timer.lock());
+        let used = self.domain.vgic.used_list_registers(self.vcpu.id);
+        // SAFETY: as in `load`.
+        list_registers::save(unsafe { &mut *self.gic }, used);
+        hyp::leave_stage2();
+        self.set_alarm(hv);
+        hv.publish_runstate(&self.vcpu);
+        // SAFETY: locked in `load`, by this; nothing of them is used from here on.
+        unsafe {
+            self.vcpu.gic.force_unlock();
+            self.vcpu.context.force_unlock();
+        }
+    }
+
+    /// General registers, pc and PSTATE; the rest is in the hardware.
+    pub fn context(&mut self) -> &mut VcpuContext {
+        // SAFETY: locked by this; the reference borrows `self`, so there is one at a time.
+        unsafe { &mut *self.context }
+    }
+
+    /// Adds the offset of a post-indexed access to its base register, which may be a stack pointer.
+    pub fn write_back(&mut self, access: &PostIndexed) {
+        let context = self.context();
+        context.sys.sp_el0 = read!("sp_el0");
+        context.sys.sp_el1 = read!("sp_el1");
+        access.write_back(context);
+        // SAFETY: the guest's stack pointers.
+        unsafe {
+            write!("sp_el0", context.sys.sp_el0);
+            write!("sp_el1", context.sys.sp_el1);
+        }
+    }
+
+    /// Gives the list registers the most urgent interrupts.
+    pub fn fill(&mut self, hv: &Hypervisor) {
+        let filled = self.domain.vgic.fill(hv.machine, self.vcpu.id, &mut Hardware);
+        let hcr = if filled.underflow { HCR_EN | HCR_UIE } else { HCR_EN };
+        if hcr != self.hcr {
+            self.hcr = hcr;
+            list_registers::set_hcr(hcr);
+        }
+        filled.notice.iter().filter_map(|vcpu| self.domain.vcpu(vcpu)).for_each(|vcpu| hv.notice(vcpu));
+    }
+
+    /// Sees to it that the vCPU is attended to at the next time that it asked for, although it does not run.
+    pub fn set_alarm(&self, hv: &Hypervisor) {
+        let at = next_alarm(hv, &self.domain, &self.vcpu);
+        if at != Nanos::MAX || self.vcpu.has_alarm.load(Ordering::Relaxed) {
+            self.vcpu.has_alarm.store(at != Nanos::MAX, Ordering::Relaxed);
+            hv.sched.set_alarm(self.vcpu.sched, at);
+        }
+    }
+
+    /// Raises the guest's physical timer if its time has come.
+    pub fn expire_physical(&self, hv: &Hypervisor) {
+        if self.vcpu.timer.lock().expire_physical(hv.machine.ticks()) {
+            hv.raise(&self.domain, self.vcpu.id, PHYSICAL_TIMER);
+        }
+    }
+}
+
+/// When a vCPU that does not run wants attention, in system time.
+pub fn next_alarm(hv: &Hypervisor, domain: &Domain, vcpu: &Vcpu) -> Nanos {
+    let timers = vcpu.timer.lock().deadline(domain.counter_offset);
+    let poll = Some(vcpu.poll_deadline.load(Ordering::SeqCst)).filter(|at| *at != 0);
+    timers.into_iter().chain(poll).min().map_or(Nanos::MAX, |ticks| hv.clock.nanos(ticks))
+}

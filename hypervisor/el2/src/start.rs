@@ -1,0 +1,164 @@
+//! From a machine that EL2 drives to a running hypervisor: frame table, Dom0, all CPUs at work.
+
+use alloc::vec::Vec;
+
+use log::{info, warn};
+use spin::Once;
+use xenolith_core::addr::{CpuId, Ipa, Mfn, PAGE_SHIFT};
+use xenolith_core::boot::cmdline::{Bootscrub, Level, Xsm};
+use xenolith_core::boot::dom0::{self, Dom0Input, Dom0Plan};
+use xenolith_core::boot::host_tree::{GicKind, ModuleKind};
+use xenolith_core::boot::image::HEADER_SIZE;
+use xenolith_core::boot::{HostInfo, Region};
+use xenolith_core::clock::Clock;
+use xenolith_core::console::ConsoleRing;
+use xenolith_core::domain::{MAX_VCPUS, dom0 as build};
+use xenolith_core::frames::{Frame, FrameTable};
+use xenolith_core::hypervisor::{Build, Fixed, Hypervisor};
+use xenolith_core::lock::Lock;
+use xenolith_core::machine::Machine;
+use xenolith_core::policy::Policy;
+use xenolith_core::vgic::{RedistributorRegion, VgicConfig};
+
+use crate::boot::{Host, die};
+use crate::machine_impl::Arm64;
+use crate::run::{Lines, Runner};
+use crate::{console, gic_v3, hyp, mm, timer};
+
+static MACHINE: Arm64 = Arm64;
+static HYPERVISOR: Once<Hypervisor> = Once::new();
+static LINES: Once<Lines> = Once::new();
+/// The console ring until there is a hypervisor to keep it.
+static EARLY_RING: Lock<ConsoleRing> = Lock::new(ConsoleRing::new());
+
+/// From now on what is printed is kept for `xl dmesg`. Needs a heap.
+pub fn keep_messages() {
+    EARLY_RING.lock().allocate();
+    console::set_tap(|bytes| match HYPERVISOR.get() {
+        Some(hv) => hv.console.lock().write(bytes),
+        None => EARLY_RING.lock().write(bytes),
+    });
+}
+
+/// Builds Dom0 and runs it, on all CPUs.
+pub fn run(mut host: Host) -> ! {
+    log::set_max_level(level(host.options.loglvl.always));
+    let cpus = host.start_secondaries(secondary);
+    info!("Brought up {cpus} CPUs");
+    let frames = frame_table(&mut host);
+    let vcpus = host.options.dom0_max_vcpus.unwrap_or(cpus.into()).clamp(1, MAX_VCPUS);
+    let plan = plan(&host, vcpus);
+    plan.warnings.iter().for_each(|warning| warn!("{warning}"));
+
+    let scrub = host.options.bootscrub != Bootscrub::Off;
+    let give = |region: &Region| frames.give(pages(*region), scrub);
+    let free: u64 = host.free_ram().iter().map(give).sum();
+    info!("{} MiB of {} MiB are free", free >> 8, frames.total_pages() >> 8);
+
+    let hv = HYPERVISOR.call_once(|| hypervisor(&host, frames, cpus));
+    info!("Loading d0 kernel from boot module @ {:?}", plan.kernel.from.start());
+    if let Some(ramdisk) = &plan.ramdisk {
+        info!("Loading ramdisk from boot module @ {:?}", ramdisk.from.start());
+    }
+    plan.banks.iter().for_each(|bank| info!("d0 memory: {bank} ({} MiB)", bank.size() >> 20));
+    info!("Allocating PPI {} for event channel interrupt", plan.event_ppi);
+    let dom0 = match build::build(hv, &plan, vcpus, host.options.dom0_vcpus_pin, vgic(&host.info)) {
+        Ok(dom0) => dom0,
+        Err(why) => die(&why),
+    };
+    // The modules have been copied.
+    for module in &host.info.modules {
+        hv.frames.give(pages(module.region.pages_outward()), true);
+    }
+    let lines = Lines { maintenance: host.info.gic.maintenance, console: host.uart.interrupt.map(|line| line.intid) };
+    if let Some(line) = lines.console {
+        console::enable_receive_interrupt();
+        gic_v3::spi_set_enabled(line, true);
+    }
+    info!("*** Serial input to DOM0");
+    if hv.unpause(&dom0).is_err() {
+        die(&"Dom0 could not be started");
+    }
+    LINES.call_once(|| lines);
+    Runner::new(hv, CpuId(0), lines).run()
+}
+
+/// A secondary CPU: waits until there is a Dom0.
+fn secondary(cpu: CpuId) -> ! {
+    let lines = *LINES.wait();
+    Runner::new(HYPERVISOR.wait(), cpu, lines).run()
+}
+
+fn pages(region: Region) -> core::ops::Range<Mfn> {
+    Mfn::containing(region.start())..Mfn::containing(region.end())
+}
+
+fn frame_table(host: &mut Host) -> FrameTable {
+    let banks: Vec<_> = host.info.ram.iter().map(|bank| pages(*bank)).collect();
+    let needed = FrameTable::frames_needed(&banks);
+    let size = (needed * size_of::<Frame>()) as u64;
+    let Some(at) = host.take(size, 1 << PAGE_SHIFT) else { die(&"there is too little memory: no free RAM for the frame table") };
+    MACHINE.zero(at, size as usize);
+    // SAFETY: `size` bytes of mapped RAM that were taken for this, for good, and are zero: what an empty table of these atomics is.
+    let frames = unsafe { core::slice::from_raw_parts(mm::direct(at).cast::<Frame>(), needed) };
+    FrameTable::new(&MACHINE, &banks, frames)
+}
+
+fn plan(host: &Host, vcpus: u32) -> Dom0Plan {
+    let mut start = [0; HEADER_SIZE];
+    if let Some(kernel) = host.info.module(ModuleKind::Kernel) {
+        let len = HEADER_SIZE.min(kernel.region.size() as usize);
+        MACHINE.read(kernel.region.start(), &mut start[..len]);
+    }
+    let own: Vec<_> = host.image().into_iter().collect();
+    let input = Dom0Input {
+        tree: &host.tree,
+        info: &host.info,
+        options: &host.options,
+        uart: &host.uart,
+        kernel_start: &start,
+        free: &host.free_ram(),
+        own: &own,
+        vcpus,
+    };
+    dom0::plan(&input).unwrap_or_else(|why| die(&why))
+}
+
+fn hypervisor(host: &Host, frames: FrameTable, cpus: u8) -> Hypervisor {
+    let options = &host.options;
+    let policy = if options.xsm == Xsm::Dummy { Policy::Dummy } else { Policy::Silo };
+    let fixed = Fixed {
+        command_line: host.command_lines.xen.clone(),
+        cpus,
+        ipa_bits: hyp::ipa_bits() as u8,
+        spis: gic_v3::spi_count(),
+        max_grant_frames: options.gnttab_max_frames,
+        max_maptrack_frames: options.gnttab_max_maptrack_frames,
+        max_mfn: frames.max_mfn().0,
+        noreboot: options.noreboot,
+        midr: crate::sysreg::read!("midr_el1"),
+        native_wfi: options.vwfi_native,
+        build: Build { compiler: env!("XENOLITH_RUSTC"), by: "xenolith", domain: "localdomain", date: env!("XENOLITH_DATE") },
+    };
+    let ring = core::mem::take(&mut *EARLY_RING.lock());
+    let hv = Hypervisor::new(&MACHINE, frames, Clock::new(timer::ticks(), timer::frequency()), policy, fixed, ring);
+    hv.sched.set_ratelimit_us(options.sched_ratelimit_us);
+    hv
+}
+
+/// Dom0's interrupt controller is where the machine's is.
+fn vgic(info: &HostInfo) -> VgicConfig {
+    let GicKind::V3 { gicd, redistributors, stride } = &info.gic.kind else { die(&"the interrupt controller is not a GICv3") };
+    let regions = redistributors.iter().map(|r| RedistributorRegion { base: Ipa(r.start().0), size: r.size() }).collect();
+    VgicConfig::hardware(Ipa(gicd.start().0), regions, *stride, gic_v3::intid_bits())
+}
+
+fn level(level: Level) -> log::LevelFilter {
+    match level {
+        Level::None => log::LevelFilter::Off,
+        Level::Error => log::LevelFilter::Error,
+        Level::Warning => log::LevelFilter::Warn,
+        Level::Info => log::LevelFilter::Info,
+        Level::Debug => log::LevelFilter::Debug,
+    }
+}
