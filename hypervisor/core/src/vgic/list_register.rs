@@ -14,7 +14,7 @@ pub const HCR_UIE: u64 = 1 << 1;
 ///
 /// Indices are below [`Self::count`]; implementations ignore others.
 pub trait ListRegisters {
-    /// How many there are, at most [`MAX_LIST_REGISTERS`].
+    /// How many there are, 2 (with one, [`HCR_UIE`] would never let the guest run) to [`MAX_LIST_REGISTERS`].
     fn count(&self) -> usize;
     /// `ICH_ELRSR_EL2`: bit n is set when register n holds nothing and asks for no maintenance.
     fn empty(&self) -> u32;
