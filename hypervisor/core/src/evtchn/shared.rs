@@ -23,21 +23,24 @@ impl Released {
 }
 
 impl EventChannels {
+    /// Whether [`Self::register_vcpu_info`] would accept an address at `offset` of a page: asked before the guest's frame number is
+    /// looked at.
+    ///
+    /// # Errors
+    /// As [`Self::register_vcpu_info`].
+    pub fn check_vcpu_info(&self, vcpu: u32, offset: u64) -> Result<(), EventError> {
+        self.state.lock().check_vcpu_info(vcpu, offset).map(|_| ())
+    }
+
     /// Moves the `vcpu_info` of `vcpu` to `info` (`VCPUOP_register_vcpu_info`): its content is copied, then everything is marked pending,
     /// so that nothing is lost.
     ///
     /// # Errors
-    /// `NoSuchVcpu`, `MisplacedVcpuInfo`, `VcpuInfoRegistered`.
+    /// `NoSuchVcpu`, `VcpuInfoRegistered`, `MisplacedVcpuInfo`.
     pub fn register_vcpu_info(&self, machine: &dyn Machine, vcpu: u32, info: MachineAddr) -> Result<Notify, EventError> {
         let mut state = self.state.lock();
-        let number = state.vcpu(vcpu)?;
-        if !info.is_aligned(8) || info.page_offset() > PAGE_SIZE - VCPU_INFO_SIZE as u64 {
-            return Err(EventError::MisplacedVcpuInfo);
-        }
+        let number = state.check_vcpu_info(vcpu, info.page_offset())?;
         let slot = state.vcpus.get_mut(usize::from(number)).ok_or(EventError::NoSuchVcpu)?;
-        if slot.registered {
-            return Err(EventError::VcpuInfoRegistered);
-        }
         match slot.info {
             Some(old) => machine.copy(old, info, VCPU_INFO_SIZE),
             None => machine.zero(info, VCPU_INFO_SIZE),
@@ -194,6 +197,15 @@ impl EventChannels {
 }
 
 impl State {
+    fn check_vcpu_info(&self, vcpu: u32, offset: u64) -> Result<u8, EventError> {
+        let vcpu = self.vcpu(vcpu)?;
+        if self.vcpus.get(usize::from(vcpu)).is_some_and(|v| v.registered) {
+            return Err(EventError::VcpuInfoRegistered);
+        }
+        let fits = offset <= PAGE_SIZE - VCPU_INFO_SIZE as u64;
+        if fits && offset.is_multiple_of(8) { Ok(vcpu) } else { Err(EventError::MisplacedVcpuInfo) }
+    }
+
     fn check_init_control(&self, vcpu: u32, offset: u32) -> Result<u8, EventError> {
         let vcpu = self.vcpu(vcpu)?;
         let fits = offset <= PAGE_SIZE as u32 - fifo::CONTROL_BLOCK_SIZE;

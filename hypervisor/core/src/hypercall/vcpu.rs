@@ -9,9 +9,6 @@ use guest_abi::errno::Errno;
 use guest_abi::vcpu as abi;
 use guest_abi::xen;
 
-/// `vcpu_info` on Arm64, bytes.
-const VCPU_INFO_SIZE: u64 = 48;
-
 /// Only the two sub-operations that Xen has on Arm; others answer `-EINVAL`. `-ENOENT` for a vCPU that does not exist.
 pub fn vcpu_op(hv: &Hypervisor, caller: &Caller<'_>, cmd: u32, vcpu: u32, arg: u64) -> Answer {
     let domain = caller.domain;
@@ -20,9 +17,10 @@ pub fn vcpu_op(hv: &Hypervisor, caller: &Caller<'_>, cmd: u32, vcpu: u32, arg: u
         abi::VCPUOP_REGISTER_VCPU_INFO => {
             let request = caller.memory.read(GuestPtr::<abi::RegisterVcpuInfo>::new(arg))?;
             let offset = u64::from(request.offset);
-            if offset > PAGE_SIZE - VCPU_INFO_SIZE || offset % 8 != 0 {
+            if offset >= PAGE_SIZE || request.mfn > u64::MAX / PAGE_SIZE {
                 return Err(Errno::EINVAL);
             }
+            domain.events.check_vcpu_info(vcpu, offset)?;
             let frame = domain.p2m.get_ram(&hv.frames, Gfn(request.mfn), true).ok_or(Errno::EINVAL)?;
             let at = frame.address().checked_add(offset).ok_or(Errno::EINVAL)?;
             match domain.events.register_vcpu_info(hv.machine, vcpu, at) {

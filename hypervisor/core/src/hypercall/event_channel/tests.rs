@@ -15,6 +15,7 @@ use zerocopy::Immutable;
 const EPERM: i64 = -1;
 const ENOENT: i64 = -2;
 const ESRCH: i64 = -3;
+const ENXIO: i64 = -6;
 const EFAULT: i64 = -14;
 const EBUSY: i64 = -16;
 const EEXIST: i64 = -17;
@@ -264,6 +265,26 @@ fn a_toolstack_resets_a_paused_domain_only() {
     assert_eq!(w.status(&w.a, DOMID_SELF, 1).1, EVTCHNSTAT_CLOSED);
     w.a.events.begin_reset().unwrap();
     assert_eq!(w.reset(&w.dom0, 1), EBUSY);
+}
+
+/// As Debian's Xen 4.20 answers.
+#[test]
+fn vcpu_info_is_refused_in_xens_order() {
+    let w = World::new(Policy::Silo);
+    let register = |mfn, offset, vcpu| {
+        let request = guest_abi::vcpu::RegisterVcpuInfo { mfn, offset, ..Default::default() };
+        w.bed.poke(&w.a, Testbed::va(ARGUMENTS, 0), &[request]);
+        let args = [guest_abi::vcpu::VCPUOP_REGISTER_VCPU_INFO.into(), vcpu, Testbed::va(ARGUMENTS, 0), 0, 0];
+        w.bed.hypercall(&w.a, VCPU_OP, args).0
+    };
+    assert_eq!(register(RAM + 3, 0, 1), ENOENT);
+    assert_eq!((register(RAM + 3, 4, 0), register(RAM + 3, 4080, 0)), (ENXIO, ENXIO));
+    assert_eq!((register(RAM + 3, 4096, 0), register(RAM + 3, u32::MAX, 0)), (EINVAL, EINVAL));
+    assert_eq!((register(u64::MAX - 1, 0, 0), register(u64::MAX - 1, 4, 0), register(0x7f_ffff, 0, 0)), (EINVAL, EINVAL, EINVAL));
+    assert_eq!(w.bed.pages_in_use(), []);
+    assert_eq!(register(RAM + 3, 64, 0), 0);
+    assert_eq!((register(RAM + 4, 0, 0), register(RAM + 3, 4, 0)), (EBUSY, EBUSY));
+    assert_eq!(w.bed.pages_in_use(), [w.bed.ram(&w.a, 3)]);
 }
 
 #[test]
