@@ -82,7 +82,7 @@ fn backtrace(out: &mut PanicConsole, mut x29: u64) {
     const FRAMES: usize = 32;
     let _ = writeln!(out, "(XEN) Backtrace (addresses as linked):");
     for _ in 0..FRAMES {
-        let in_image = (IMAGE_BASE..IMAGE_BASE + (2 << 20)).contains(&x29);
+        let in_image = (IMAGE_BASE..IMAGE_BASE + IMAGE_LIMIT).contains(&x29);
         let in_stack = (STACK_BASE..STACK_BASE + (1 << 30)).contains(&x29);
         if !(in_image || in_stack) || !x29.is_multiple_of(16) {
             return;

@@ -64,7 +64,7 @@ primary_entry:
     cmp     x0, x23
     b.lo    0b
 
-    // The image: root -> l1 -> l2 -> a page table with the permissions of each section.
+    // The image: root -> l1 -> l2 -> four page tables in a row, with the permissions of each section.
     adrp    x1, boot_root
     adrp    x2, image_l1
     adrp    x3, image_l2
@@ -78,7 +78,12 @@ primary_entry:
     str     x6, [x2, x7, lsl #3]
     orr     x6, x4, #3
     ubfx    x7, x5, #21, #9
-    str     x6, [x3, x7, lsl #3]
+    add     x7, x3, x7, lsl #3
+    add     x8, x6, #4096
+    stp     x6, x8, [x7]
+    add     x6, x6, #(2 * 4096)
+    add     x8, x8, #(2 * 4096)
+    stp     x6, x8, [x7, #16]
 
     adrp    x8, __text_end
     adrp    x9, __rodata_end
@@ -278,7 +283,7 @@ boot_root:      .space 4096
     .global image_l1
 image_l1:       .space 4096
 image_l2:       .space 4096
-image_l3:       .space 4096
+image_l3:       .space 4 * 4096
 identity_l1:    .space 4096
 identity_l2:    .space 4096
 identity_l3:    .space 4096

@@ -48,6 +48,19 @@ pub fn init_early() {
     unsafe { HEAP.0.lock().claim(EARLY.0.get().cast(), EARLY_SIZE) };
 }
 
+/// Zeroed memory for good.
+///
+/// # Panics
+/// If there is none.
+pub fn leak_zeroed(size: usize, align: usize) -> *mut u8 {
+    let layout = Layout::from_size_align(size, align).expect("a power of two");
+    assert!(size > 0);
+    // SAFETY: the size is not zero.
+    let block = unsafe { HEAP.alloc_zeroed(layout) };
+    assert!(!block.is_null(), "the heap is full");
+    block
+}
+
 /// Gives `[start, start + len)` to the heap for good.
 ///
 /// # Safety

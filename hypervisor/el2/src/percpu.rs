@@ -35,13 +35,13 @@ pub struct PerCpu {
 unsafe impl Sync for PerCpu {}
 
 /// The CPU that the boot loader entered on.
-pub static BOOT_CPU: PerCpu = PerCpu::new(CpuId(0), 0);
+pub static BOOT_CPU: PerCpu = PerCpu::new(CpuId(0));
 
 impl PerCpu {
-    /// A CPU before it runs.
-    pub const fn new(id: CpuId, stack_top: u64) -> Self {
+    /// The boot CPU.
+    const fn new(id: CpuId) -> Self {
         Self {
-            stack_top,
+            stack_top: 0,
             fault_sp: UnsafeCell::new(0),
             fault_x1: UnsafeCell::new(0),
             id,

@@ -2,7 +2,6 @@
 //!
 //! Prints one line per check and a last line `selftest: N passed, M failed`. Built with `--features selftest`.
 
-use alloc::alloc::{Layout, alloc_zeroed};
 use alloc::vec::Vec;
 use core::arch::global_asm;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -19,9 +18,9 @@ use xenolith_core::vtimer::VTimer;
 use crate::boot::Host;
 use crate::gic_v3::{self, list_registers};
 use crate::machine_impl::Arm64;
-use crate::vectors::enter_guest;
 use crate::translate::{Loaded, translate_stage1};
-use crate::{barrier, hyp, mm, percpu, switch, timer};
+use crate::vectors::enter_guest;
+use crate::{barrier, heap, hyp, mm, percpu, switch, timer};
 
 /// Where the guest's 2 MiB of RAM begin.
 const GUEST_RAM: u64 = 0x4000_0000;
@@ -132,17 +131,13 @@ fn on_secondary(_: CpuId) -> ! {
 
 /// Zeroed memory of the heap, for good.
 fn pages(bytes: usize) -> MachineAddr {
-    let layout = Layout::from_size_align(bytes, bytes).expect("a power of two");
-    // SAFETY: the size is not zero.
-    let block = unsafe { alloc_zeroed(layout) };
-    assert!(!block.is_null());
-    mm::machine_address(block)
+    mm::machine_address(heap::leak_zeroed(bytes, bytes))
 }
 
 fn stack_guarded() -> bool {
     let local = 0_u8;
     let at = (&raw const local) as u64;
-    (mm::layout::IMAGE_BASE..mm::layout::IMAGE_BASE + (2 << 20)).contains(&at)
+    (mm::layout::IMAGE_BASE..mm::layout::IMAGE_BASE + mm::layout::IMAGE_LIMIT).contains(&at)
 }
 
 fn memory() {
@@ -263,7 +258,10 @@ fn guest() {
     let off = list_registers::hcr() == 0;
     list_registers::load(&context, 1);
     let count = list_registers::Hardware.count();
-    check("list registers", off && (1..=16).contains(&count) && list_registers::priority_bits() >= 5 && context.hcr == 1 && context.vmcr & 2 != 0);
+    check(
+        "list registers",
+        off && (1..=16).contains(&count) && list_registers::priority_bits() >= 5 && context.hcr == 1 && context.vmcr & 2 != 0,
+    );
 
     timer::set_deadline(Some(timer::ticks() + timer::frequency() / 100));
     let intid = interrupt(&mut vcpu);

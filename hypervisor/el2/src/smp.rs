@@ -1,17 +1,15 @@
 //! Secondary CPUs: started one after the other by PSCI, each with a stack of its own.
 
-use alloc::boxed::Box;
-use alloc::vec;
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use log::warn;
 use spin::Once;
-use xenolith_core::addr::CpuId;
+use xenolith_core::addr::{CpuId, PAGE_SIZE};
 
 use crate::mm::layout::STACK_SIZE;
 use crate::percpu::PerCpu;
 use crate::sysreg::read;
-use crate::{fault, gic_v3, hyp, mm, psci, timer};
+use crate::{fault, gic_v3, heap, hyp, mm, psci, timer};
 
 /// As many CPUs as a [`xenolith_core::addr::CpuMask`] has bits.
 pub const MAX_CPUS: usize = 64;
@@ -88,7 +86,7 @@ pub fn start_secondaries(affinities: impl Iterator<Item = u64>, entry: fn(CpuId)
 
 fn start(cpu: CpuId, affinity: u64) -> Result<(), &'static str> {
     let stack = page_aligned_stack();
-    let block: &'static PerCpu = Box::leak(Box::new(PerCpu::new(cpu, mm::map_stack(stack))));
+    let block = per_cpu(cpu, mm::map_stack(stack));
     let (image, _) = mm::image_range();
     let entry = (&raw const secondary_entry) as u64 - mm::layout::IMAGE_BASE + image.0;
     let context = (&raw const *block).expose_provenance() as u64;
@@ -111,13 +109,19 @@ fn start(cpu: CpuId, affinity: u64) -> Result<(), &'static str> {
 
 /// A stack, from the heap.
 fn page_aligned_stack() -> &'static mut [u8] {
-    #[derive(Clone, Copy)]
-    #[repr(C, align(4096))]
-    struct Page([u8; 4096]);
-    let pages = Box::leak(vec![Page([0; 4096]); STACK_SIZE as usize / 4096].into_boxed_slice());
-    let bytes = pages.as_mut_ptr().cast::<u8>();
-    // SAFETY: the same bytes, which are leaked and borrowed once.
+    let bytes = heap::leak_zeroed(STACK_SIZE as usize, PAGE_SIZE as usize);
+    // SAFETY: that many bytes, zeroed, and nobody else's.
     unsafe { core::slice::from_raw_parts_mut(bytes, STACK_SIZE as usize) }
+}
+
+/// The block of a CPU, from the heap.
+fn per_cpu(cpu: CpuId, stack_top: u64) -> &'static PerCpu {
+    let block = heap::leak_zeroed(size_of::<PerCpu>(), align_of::<PerCpu>()).cast::<PerCpu>();
+    // SAFETY: large enough, aligned, nobody else's. Zeroes are a valid PerCpu: numbers, cells and atomics.
+    let block = unsafe { &mut *block };
+    block.id = cpu;
+    block.stack_top = stack_top;
+    block
 }
 
 /// Where `head` goes on a secondary CPU.

@@ -10,8 +10,10 @@
 
 /// Where the image is linked; `image.ld` says the same.
 pub const IMAGE_BASE: u64 = 0x0a00_0000_0000;
+/// What the image may be with its .bss; `image.ld` asserts it, `head` makes as many tables.
+pub const IMAGE_LIMIT: u64 = 0x80_0000;
 /// Two 2 MiB blocks that hold the device tree (at most 2 MiB, any alignment).
-pub const FDT_WINDOW: u64 = IMAGE_BASE + 0x40_0000;
+pub const FDT_WINDOW: u64 = IMAGE_BASE + 0x100_0000;
 /// Bytes of it.
 pub const FDT_WINDOW_SIZE: u64 = 0x40_0000;
 /// Device registers.
@@ -19,9 +21,9 @@ pub const DEVICE_BASE: u64 = 0x0b00_0000_0000;
 /// Stacks of the secondary CPUs.
 pub const STACK_BASE: u64 = 0x0c00_0000_0000;
 /// Bytes of a stack; the boot CPU's in `image.ld` is as large.
-pub const STACK_SIZE: u64 = 0x8000;
+pub const STACK_SIZE: u64 = 0x1_0000;
 /// Distance of two stacks; the rest is never mapped.
-pub const STACK_STRIDE: u64 = 0x1_0000;
+pub const STACK_STRIDE: u64 = 0x2_0000;
 /// The direct map.
 pub const DIRECT_BASE: u64 = 1 << 47;
 /// Machine addresses below this can be in the direct map.

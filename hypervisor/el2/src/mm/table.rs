@@ -2,11 +2,11 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use alloc::boxed::Box;
+use xenolith_core::addr::{MachineAddr, PAGE_SIZE};
 
 use super::layout::*;
 use super::{direct, machine_address};
-use xenolith_core::addr::{MachineAddr, PAGE_SIZE};
+use crate::heap;
 
 /// Tables that come from .bss; after them, from the heap.
 const STATIC_TABLES: usize = 32;
@@ -106,7 +106,11 @@ impl Tables {
 
     fn allocate(&mut self) -> &'static Table {
         self.taken += 1;
-        POOL.get(self.taken - 1).unwrap_or_else(|| Box::leak(Box::new(Table::new())))
+        POOL.get(self.taken - 1).unwrap_or_else(|| {
+            let table = heap::leak_zeroed(size_of::<Table>(), align_of::<Table>()).cast_const().cast();
+            // SAFETY: large enough, aligned, nobody else's; a table of zeroes is an empty one.
+            unsafe { &*table }
+        })
     }
 }
 
