@@ -164,7 +164,7 @@ impl FrameTable {
             let mut buddy = self.buddy.lock();
             let claimed = if kind == FrameKind::Ram { account.claimed() } else { 0 };
             let taken = if buddy.may_take(pages, claimed) { take(&mut buddy, &self.map) } else { None };
-            if taken.is_some() {
+            if taken.is_some() && claimed > 0 {
                 account.set_claimed(buddy.use_claim(claimed, pages));
             }
             taken
