@@ -324,3 +324,8 @@ pub fn spi_deactivate(intid: u32) {
         gic.distributor.icactiver[n].set(bit);
     }
 }
+
+/// Width of interrupt numbers, `GICD_TYPER.IDbits` + 1.
+pub fn intid_bits() -> u32 {
+    (gic().distributor.typer.get() >> 19 & 0x1f) + 1
+}

@@ -76,7 +76,7 @@ impl Runner {
         if let Some(loaded) = &self.loaded {
             // What waits in the list registers is known here alone.
             if loaded.vcpu.flags() & BLOCKED != 0 && any_pending(&Hardware) {
-                loaded.vcpu.clear(BLOCKED);
+                hv.notice(&loaded.vcpu);
             }
         }
         let now = hv.now();

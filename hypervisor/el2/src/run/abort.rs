@@ -77,7 +77,12 @@ impl Runner {
     /// The instruction at the program counter.
     fn fetch(&mut self) -> Option<u32> {
         let loaded = self.loaded.as_mut()?;
-        let pc = GuestVa(loaded.context().pc);
+        const AARCH32: u64 = 1 << 4;
+        let context = loaded.context();
+        if context.pstate & AARCH32 != 0 {
+            return None;
+        }
+        let pc = GuestVa(context.pc);
         let at = translate::Loaded.translate(pc, false).filter(|at| at.is_aligned(4))?;
         // Only the guest's own RAM is looked at.
         let frame = Mfn::containing(at);

@@ -2,7 +2,7 @@
 
 use core::sync::atomic::Ordering;
 
-use xenolith_core::exit::{Exit, RawExit};
+use xenolith_core::exit::{Exit, RawExit, instruction_bytes};
 use xenolith_core::guest_memory::GuestMemory;
 use xenolith_core::hypercall::{self, Caller, Outcome};
 use xenolith_core::inject::{Exception, Interrupted, inject};
@@ -24,11 +24,11 @@ impl Runner {
             Exit::Interrupt => self.take_interrupts(),
             Exit::Hypercall => return self.hypercall(),
             Exit::Wfi => {
-                self.advance();
+                self.advance_by(instruction_bytes(raw.esr));
                 return self.wait();
             }
             Exit::Wfe => {
-                self.advance();
+                self.advance_by(instruction_bytes(raw.esr));
                 self.hv.sched.yield_now(self.cpu, self.hv.now());
                 return After::Reschedule;
             }
@@ -83,9 +83,13 @@ impl Runner {
 
     /// Past the instruction that trapped.
     pub(super) fn advance(&mut self) {
+        self.advance_by(INSTRUCTION);
+    }
+
+    fn advance_by(&mut self, bytes: u64) {
         if let Some(loaded) = &mut self.loaded {
             let context = loaded.context();
-            context.pc = context.pc.wrapping_add(INSTRUCTION);
+            context.pc = context.pc.wrapping_add(bytes);
         }
     }
 

@@ -46,7 +46,12 @@ impl Loaded {
         switch::load_system(&context.sys);
         switch::load_fp(&context.fp);
         hyp::set_vmpidr(context.sys.vmpidr_el2);
-        timer::load_virtual(&this.vcpu.timer.lock(), this.domain.counter_offset);
+        {
+            let mut timers = this.vcpu.timer.lock();
+            timer::load_virtual(&timers, this.domain.counter_offset);
+            // The hardware has it now: the copy has no deadline.
+            timers.control = 0;
+        }
         let used = this.domain.vgic.used_list_registers(this.vcpu.id);
         // SAFETY: locked by this, see above; no other reference exists.
         let gic = unsafe { &mut *this.gic };
