@@ -133,6 +133,7 @@ impl Hypervisor {
         if vcpu.flags() & BLOCKED != 0 && vcpu.clear(BLOCKED) & BLOCKED != 0 {
             self.wake(vcpu);
         } else if let Some(cpu) = vcpu.running_on() {
+            // Its own CPU looks before it enters the guest; the kick is then nothing.
             self.machine.kick(cpu);
         }
     }
