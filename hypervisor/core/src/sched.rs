@@ -1,7 +1,8 @@
 //! The scheduler: shares physical CPUs among vCPUs by weight and cap, and answers as Xen's credit2.
 //!
 //! Each vCPU has a virtual runtime, nanoseconds it ran scaled by 256/weight; the runnable one with the least runs next. One that wakes
-//! starts no further behind the others than [`WAKE_CREDIT`], so that it runs promptly and cannot hoard time. A domain with a cap has a
+//! starts no further behind the others than [`WAKE_CREDIT`], so that it runs promptly and cannot hoard time; it takes the CPU from one that
+//! ran at least as long as the rate limit says. A domain with a cap has a
 //! budget for each [`CAP_PERIOD`]; its vCPUs wait for the next period when it is spent.
 //!
 //! One lock guards all of it; it is taken when a vCPU blocks, wakes, or a time slice ends, never while each vCPU has a CPU of its own
@@ -199,12 +200,12 @@ impl Scheduler {
         }
     }
 
-    /// credit2's rate limit in microseconds: kept and reported.
+    /// How long a vCPU runs at least before one that wakes takes its CPU, in microseconds.
     pub fn ratelimit_us(&self) -> u32 {
         self.state.lock().ratelimit_us
     }
 
-    /// Sets what [`Scheduler::ratelimit_us`] reports.
+    /// Sets [`Scheduler::ratelimit_us`]; 0 is no limit.
     pub fn set_ratelimit_us(&self, us: u32) {
         self.state.lock().ratelimit_us = us;
     }
@@ -280,20 +281,25 @@ impl Scheduler {
         let last = state.units.iter().flatten().filter(|u| matches!(u.place, Place::Queued)).map(|u| u.vruntime).max();
         if let (Some(unit), Some(last)) = (state.unit_mut(id), last) {
             unit.vruntime = unit.vruntime.max(last.saturating_add(PREEMPT_MARGIN + 1));
+            unit.yielded = true;
         }
     }
 
     /// Decides what `cpu` does now. The vCPU that it ran goes back to the queue, or sleeps if its flags say so.
     pub fn schedule(&self, cpu: CpuId, now: Nanos) -> Next {
         let mut state = self.state.lock();
-        state.retire(cpu, now);
-        let chosen = state.choose(cpu, now);
+        let ran = state.retire(cpu, now);
+        let chosen = ran.filter(|id| state.is_protected(*id, cpu, now)).or_else(|| state.choose(cpu, now));
         let loaded = state.cpu(cpu).and_then(|c| c.loaded);
         match chosen {
             Some(id) => {
                 let vcpu = state.unit_mut(id).map(|unit| {
                     unit.enter(Place::Running(cpu), Runstate::Running, now);
                     unit.started = now;
+                    unit.yielded = false;
+                    if ran != Some(id) {
+                        unit.dispatched = now;
+                    }
                     unit.vcpu.set_running_on(Some(cpu));
                     unit.last = cpu;
                     unit.vcpu.clone()
@@ -430,11 +436,21 @@ impl State {
         }
     }
 
+    /// Whether a unit that was taken off `cpu` just now is to go on: it has not run as long as the rate limit says. Without that, two domains
+    /// that send to each other would switch with every packet.
+    fn is_protected(&self, id: SchedId, cpu: CpuId, now: Nanos) -> bool {
+        self.unit(id).is_some_and(|unit| !unit.yielded && now < self.protected_until(unit) && self.eligible(unit, id, cpu, now))
+    }
+
+    fn protected_until(&self, unit: &Unit) -> Nanos {
+        unit.dispatched.saturating_add(u64::from(self.ratelimit_us) * 1000)
+    }
+
     /// Takes the current unit of `cpu` off it.
-    fn retire(&mut self, cpu: CpuId, now: Nanos) {
-        let Some(id) = self.cpu(cpu).and_then(|c| c.current) else { return };
+    fn retire(&mut self, cpu: CpuId, now: Nanos) -> Option<SchedId> {
+        let id = self.cpu(cpu).and_then(|c| c.current)?;
         self.charge(id, now);
-        let Some(unit) = self.unit_mut(id) else { return };
+        let unit = self.unit_mut(id)?;
         unit.vcpu.set_running_on(None);
         if unit.vcpu.runnable() {
             unit.enter(Place::Queued, Runstate::Runnable, now);
@@ -442,6 +458,7 @@ impl State {
             let runstate = unit.resting();
             unit.enter(Place::Asleep, runstate, now);
         }
+        Some(id)
     }
 
     fn over_budget(&self, vmid: Vmid, now: Nanos) -> bool {
@@ -484,6 +501,8 @@ impl State {
     fn deadline(&self, cpu: CpuId, now: Nanos) -> Option<Nanos> {
         let current = self.cpu(cpu).and_then(|c| c.current);
         let next_period = now - now % CAP_PERIOD + CAP_PERIOD;
+        let protected = current.and_then(|id| self.unit(id)).map_or(0, |unit| self.protected_until(unit));
+        let slice_end = if protected > now { protected } else { now + SLICE };
         let mut until = Nanos::MAX;
         for unit in self.units.iter().flatten() {
             if unit.last == cpu && !matches!(unit.place, Place::Running(_)) {
@@ -495,7 +514,7 @@ impl State {
             if self.over_budget(unit.vcpu.vmid, now) {
                 until = until.min(next_period);
             } else if current.is_some() {
-                until = until.min(now + SLICE);
+                until = until.min(slice_end);
             }
         }
         if let Some(unit) = current.and_then(|id| self.unit(id))

@@ -94,6 +94,27 @@ fn one_that_wakes_runs_before_one_that_computes() {
 }
 
 #[test]
+fn the_rate_limit_protects_one_that_has_just_begun() {
+    let sched = scheduler(1);
+    let (a, b) = (add(&sched, 1, 0), add(&sched, 2, 0));
+    sched.wake(a.sched, 10 * MS);
+    runs(&sched, 0, 10 * MS);
+    sched.wake(b.sched, 10 * MS + 100_000);
+    assert_eq!(runs(&sched, 0, 10 * MS + 100_000), Some(a.sched));
+    assert_eq!(sched.deadline(CpuId(0), 10 * MS + 100_000), Some(11 * MS));
+    assert_eq!(runs(&sched, 0, 11 * MS), Some(b.sched));
+    // Giving way waives it.
+    sched.yield_now(CpuId(0), 11 * MS + 1);
+    assert_eq!(runs(&sched, 0, 11 * MS + 1), Some(a.sched));
+    sched.set_ratelimit_us(0);
+    a.set(BLOCKED);
+    runs(&sched, 0, 12 * MS);
+    a.clear(BLOCKED);
+    sched.wake(a.sched, 22 * MS);
+    assert_eq!(runs(&sched, 0, 22 * MS), Some(a.sched));
+}
+
+#[test]
 fn blocked_registers_stay_loaded_until_another_runs() {
     let sched = scheduler(1);
     let (a, b) = (add(&sched, 1, 0), add(&sched, 2, 0));

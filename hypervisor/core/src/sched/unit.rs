@@ -48,6 +48,10 @@ pub(super) struct Unit {
     pub weight: u16,
     pub affinity: Affinity,
     pub last: CpuId,
+    /// When it got the CPU that it has or had last.
+    pub dispatched: Nanos,
+    /// It gave way: the rate limit does not protect it.
+    pub yielded: bool,
     /// Up to when its running time is booked.
     pub started: Nanos,
     /// When it wants attention while it does not run.
@@ -66,6 +70,8 @@ impl Unit {
             weight: weight.max(1),
             affinity: Affinity { hard: u64::MAX, soft: u64::MAX },
             last: CpuId(0),
+            dispatched: 0,
+            yielded: false,
             started: now,
             alarm: Nanos::MAX,
             state: Runstate::Offline,
