@@ -54,6 +54,8 @@ pub enum Errno {
     EROFS = 30,
     /// Too many links.
     EMLINK = 31,
+    /// Broken pipe. Not among Xen's: only tx copy answers it.
+    EPIPE = 32,
     /// Math argument out of domain.
     EDOM = 33,
     /// Result not representable.

@@ -22,7 +22,8 @@ pub const TXCOPY_ATTACH: u64 = 3;
 /// x1: the handle of an attachment. Sender: lets it go.
 pub const TXCOPY_DETACH: u64 = 4;
 /// x1: handle; x2: bytes of [packet records](PacketHeader) in the batch page; x3: `TXCOPY_SEND_*`; x4: 0.
-/// Returns how many packets were taken, or an error if it was none.
+/// Returns how many packets were taken, from the first on, or an error if it was none: `-EAGAIN` without room now, `-EMSGSIZE` if the packet
+/// would not fit though all slots are posted, `-EPIPE` if the channel is gone or broken, `-EINVAL` and `-EFAULT` for what is described.
 pub const TXCOPY_SEND: u64 = 5;
 /// x1: the channel's number. Receiver: there are new buffers, and [`RING_SENDER_WAITS`] was set.
 pub const TXCOPY_POSTED: u64 = 6;
@@ -36,6 +37,8 @@ pub const TXCOPY_SEND_WANT_SPACE: u64 = 1 << 0;
 pub const TXCOPY_MAX_PIECES: u32 = 24;
 /// Bytes of a packet at most: a full IP packet with an Ethernet and a VLAN header.
 pub const TXCOPY_MAX_PACKET: u32 = 65536 + 32;
+/// Bytes of a buffer at least: a slot with less is completed unused. Bounds the slots that a packet takes.
+pub const TXCOPY_MIN_BUFFER: u32 = 1024;
 /// Pages of slots of a ring at most.
 pub const TXCOPY_MAX_SLOT_PAGES: u32 = 32;
 /// Channels that a receiver may have.
@@ -58,8 +61,10 @@ wire! {
         16 => max_channels: u32,
         /// Out: [`TXCOPY_MAX_ATTACHMENTS`].
         20 => max_attachments: u32,
+        /// Out: [`TXCOPY_MIN_BUFFER`].
+        24 => min_buffer: u32,
         /// Out: 0.
-        24 => _reserved: [u32; 2],
+        28 => _reserved: u32,
     }
 }
 
@@ -113,7 +118,7 @@ wire! {
 
 wire! {
     /// Counters of a channel since it was made.
-    Stats, 64 bytes {
+    Stats, 96 bytes {
         /// In: the channel's number.
         0 => channel: u32,
         /// Out: 1 while a sender is attached.
@@ -132,6 +137,12 @@ wire! {
         48 => suppressed: u64,
         /// Out: calls refused for what they described.
         56 => refused: u64,
+        /// Out: slots completed with length 0.
+        64 => unusable: u64,
+        /// Out: events raised for the sender.
+        72 => woken: u64,
+        /// Out: 0.
+        80 => _reserved: [u64; 2],
     }
 }
 
@@ -158,10 +169,13 @@ pub const RING_SENDER_WAITS: u32 = 1 << 0;
 
 wire! {
     /// One slot of a ring. The receiver writes the first two fields, the hypervisor the others.
+    ///
+    /// A completed slot with `len` 0 carries nothing: its buffer could not be used, or it stood before one that could not. It lies between
+    /// packets, never amid one.
     Slot, 32 bytes {
         /// Guest physical address of a buffer in the receiver's own RAM; it does not cross a page.
         0 => addr: u64,
-        /// Bytes of the buffer.
+        /// Bytes of the buffer, [`TXCOPY_MIN_BUFFER`] to 4096.
         8 => size: u32,
         /// Bytes written to the buffer.
         12 => len: u32,
@@ -198,6 +212,9 @@ pub const GSO_TCPV6: u8 = 2;
 
 wire! {
     /// A packet in the batch page; `pieces` times a [`Piece`] follow, then the next packet.
+    ///
+    /// The checksum lies in the packet, and its fields are 0 without [`PACKET_CSUM_PARTIAL`]; a `gso_type` comes with a `gso_size` and
+    /// [`PACKET_CSUM_PARTIAL`].
     PacketHeader, 16 bytes {
         /// Bytes of the packet: the sum of its pieces.
         0 => len: u32,
