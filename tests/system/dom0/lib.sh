@@ -11,7 +11,7 @@ up() { i=0; until grep -q DOMU-UP /var/log/xen/console/guest-$1.log 2>/dev/null;
 # gone NAME: wait until no domain has that name.
 gone() { i=0; while xl domid $1 >/dev/null 2>&1; do [ $i -lt 300 ] || return 1; sleep 0.5; i=$((i+1)); done; rm -f /var/log/xen/console/guest-$1.log; }
 # guest N 'COMMAND': run it in the DomU at 10.0.0.N, and print what it prints.
-guest() { echo "$2" | nc -w ${3:-20} 10.0.0.$1 9999; }
+guest() { echo "$2" | timeout ${3:-90} nc 10.0.0.$1 9999; }
 # rate N [OPTION...]: iperf3 with the DomU at 10.0.0.N; prints what the receiver got.
 rate() { n=$1; shift; iperf3 -c 10.0.0.$n -t 3 -f m "$@" | grep receiver; }
 # heap: what is free, in kB, as the hypervisor counts its pages; empty if it does not tell.

@@ -110,7 +110,12 @@ impl Machine {
 
     /// Types a line into Dom0 without waiting for anything.
     pub fn type_line(&mut self, line: &str) -> Result<()> {
-        for part in format!("{line}\n").as_bytes().chunks(TYPED.0) {
+        self.type_keys(&format!("{line}\n"))
+    }
+
+    /// Types just these keys.
+    pub fn type_keys(&mut self, keys: &str) -> Result<()> {
+        for part in keys.as_bytes().chunks(TYPED.0) {
             self.input.write_all(part).and_then(|()| self.input.flush()).context("the machine went off")?;
             thread::sleep(TYPED.1);
         }

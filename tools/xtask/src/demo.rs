@@ -72,7 +72,7 @@ fn xl_destroy(stage: &mut Stage) -> Result<String> {
 }
 
 fn memory_back(stage: &mut Stage) -> Result<String> {
-    xl::free_is_again(&mut stage.machine, stage.free)?;
+    xl::free_is_again(&mut stage.machine, stage.free, 0)?;
     Ok(format!("{} kB free, as before its creation", stage.free))
 }
 

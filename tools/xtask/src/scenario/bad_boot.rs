@@ -21,6 +21,7 @@ pub const ALL: &[Scenario] = &[
         Ok(())
     }),
     Scenario::new("boot-unknown-gic", |machine| refuses(machine, &["gic", "interrupt controller"]))
+        .ours()
         .on(|setup| patch_device_tree(setup, b"arm,gic-v3", b"arm,gic-vX")),
     Scenario::new("boot-without-uart", |machine| refuses(machine, &["uart", "console"]))
         .ours()
