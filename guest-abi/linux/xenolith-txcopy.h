@@ -29,9 +29,11 @@
  * CREATE(struct txcopy_create *): receiver. 0.
  *   -EFAULT; -EOPNOTSUPP version; -EINVAL a reserved field, slot_pages, a ring
  *   frame that is not the caller's own writable RAM or named twice, a port that
- *   is not open, the sender is the caller; -ESRCH no such sender, or it dies;
- *   -EPERM policy; -ENOSPC too many channels; -ENOMEM.
- * DESTROY(channel): receiver. 0; -ENOENT. The ring's pages are its own again.
+ *   is not open (unbound, interdomain or IPI), the sender is the caller; -ESRCH
+ *   no such sender, or it dies; -EPERM policy; -ENOSPC too many channels; -ENOMEM.
+ *   Zeroes the ring's header: post afterwards.
+ * DESTROY(channel): receiver. 0; -ENOENT. The ring's pages are its own again;
+ *   the sender's port is raised, its next SEND answers -EPIPE.
  * ATTACH(struct txcopy_attach *): sender. 0.
  *   -EFAULT; -EOPNOTSUPP; -EINVAL as above; -ESRCH no such receiver, or it dies;
  *   -EPERM; -ENOENT no such channel, or it is for another sender; -EBUSY it has
@@ -39,12 +41,12 @@
  * DETACH(handle): sender. 0; -ENOENT.
  * SEND(handle, bytes, TXCOPY_SEND_*, 0): sender. How many packets were taken,
  *   from the first one on; if it is none of them:
- *   -ENOENT no such handle; -EINVAL bytes is 0, not a multiple of 16 or above
+ *   -ENOENT no such handle; -EINVAL bytes below 32, not a multiple of 16 or above
  *   4096, an unknown flag, a record that is wrong; -EFAULT a piece is not the
- *   caller's own RAM; -EAGAIN no room now; -EMSGSIZE the packet would not fit
- *   even now that all slots are posted; -EPIPE the channel is gone or broken:
- *   detach.
- * POSTED(channel): receiver. 0; -ENOENT.
+ *   caller's own RAM; -EAGAIN no room now (a ring with all its slots posted takes
+ *   any packet); -EPIPE the channel is gone or broken: detach.
+ * POSTED(channel): receiver. There are new buffers; raises the port of a sender
+ *   that waits. 0; -ENOENT.
  * STATS(struct txcopy_stats *): receiver. 0; -EFAULT; -ENOENT.
  */
 #define TXCOPY_QUERY			0

@@ -13,7 +13,7 @@ pub const TXCOPY_VERSION: u32 = 1;
 
 /// x1: [`Query`] to fill in. For every domain.
 pub const TXCOPY_QUERY: u64 = 0;
-/// x1: [`Create`]. Receiver: makes a channel.
+/// x1: [`Create`]. Receiver: makes a channel. The ring's header is zeroed.
 pub const TXCOPY_CREATE: u64 = 1;
 /// x1: the channel's number. Receiver: ends a channel.
 pub const TXCOPY_DESTROY: u64 = 2;
@@ -22,8 +22,8 @@ pub const TXCOPY_ATTACH: u64 = 3;
 /// x1: the handle of an attachment. Sender: lets it go.
 pub const TXCOPY_DETACH: u64 = 4;
 /// x1: handle; x2: bytes of [packet records](PacketHeader) in the batch page; x3: `TXCOPY_SEND_*`; x4: 0.
-/// Returns how many packets were taken, from the first on, or an error if it was none: `-EAGAIN` without room now, `-EMSGSIZE` if the packet
-/// would not fit though all slots are posted, `-EPIPE` if the channel is gone or broken, `-EINVAL` and `-EFAULT` for what is described.
+/// Returns how many packets were taken, from the first on, or an error if it was none: `-EAGAIN` without room now, `-EPIPE`
+/// if the channel is gone or broken, `-EINVAL` and `-EFAULT` for what is described.
 pub const TXCOPY_SEND: u64 = 5;
 /// x1: the channel's number. Receiver: there are new buffers, and [`RING_SENDER_WAITS`] was set.
 pub const TXCOPY_POSTED: u64 = 6;
