@@ -15,6 +15,8 @@ use core::sync::atomic::Ordering;
 
 /// Pages or mappings given back before Dom0 may take an interrupt.
 const BUDGET: u32 = 512;
+/// Channels and attachments ended before that; a channel has up to 33 pages.
+const BUDGET_TXCOPY: u32 = 16;
 
 /// Whether a step of the destruction has to be repeated.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -68,7 +70,10 @@ impl Hypervisor {
 
     /// Gives back what the domain has mapped of others, closes its event channels, and lets go of the pages it shared with the hypervisor.
     fn release_shared(&self, domain: &Arc<Domain>) -> Progress {
-        if self.release_mapped_grants(domain) == Progress::More || self.close_all_ports(domain) == Progress::More {
+        if self.release_mapped_grants(domain) == Progress::More
+            || self.release_txcopy(domain) == Progress::More
+            || self.close_all_ports(domain) == Progress::More
+        {
             return Progress::More;
         }
         for vcpu in domain.vcpus() {
@@ -101,6 +106,20 @@ impl Hypervisor {
         }
     }
 
+    /// Ends the channels and attachments of a domain that does not run: it makes no new ones.
+    fn release_txcopy(&self, domain: &Domain) -> Progress {
+        for _ in 0..BUDGET_TXCOPY {
+            if let Some(attachment) = domain.txcopy.detach_next() {
+                self.finish_attachment(attachment);
+            } else if let Some(channel) = domain.txcopy.destroy_next() {
+                self.finish_channel(channel);
+            } else {
+                return Progress::Done;
+            }
+        }
+        Progress::More
+    }
+
     fn close_all_ports(&self, domain: &Domain) -> Progress {
         domain.events.begin_destroy();
         // A dying domain opens no ports: there is no error.
@@ -108,19 +127,16 @@ impl Hypervisor {
     }
 
     fn release_memory(&self, domain: &Domain) -> Progress {
-        let mut budget = u64::from(BUDGET);
-        while budget > 0 {
-            let Some(mfn) = self.frames.pop_orphan(domain.vmid) else { break };
-            self.frames.release(mfn, domain.vmid);
-            budget -= 1;
-        }
-        if budget == 0 {
+        let budget = u64::from(BUDGET);
+        if domain.p2m.drain(&self.frames, budget, |_, mapping| mapping.release(&self.frames, domain.vmid)) == Drained::More {
             return Progress::More;
         }
-        match domain.p2m.drain(&self.frames, budget, |_, mapping| mapping.release(&self.frames, domain.vmid)) {
-            Drained::More => Progress::More,
-            Drained::All => Progress::Done,
+        // Last, because an edit by Dom0 may displace a page until the drain has begun; from then on there are no new orphans.
+        for _ in 0..BUDGET {
+            let Some(mfn) = self.frames.pop_orphan(domain.vmid) else { return Progress::Done };
+            self.frames.release(mfn, domain.vmid);
         }
+        Progress::More
     }
 
     /// Whether dead domains wait to be buried.
@@ -158,5 +174,29 @@ impl Hypervisor {
             self.frames.put(mfn);
         }
         self.frames.put(domain.shared_info);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::addr::DomainId;
+    use crate::frames::FrameKind;
+    use crate::policy::Policy;
+    use crate::testbed::Testbed;
+
+    #[test]
+    fn a_page_orphaned_while_the_domain_dies_comes_back_too() {
+        let bed = Testbed::new(Policy::Silo);
+        bed.domain(0, 1);
+        let free = bed.hv.frames.free_pages();
+        let domain = bed.domain(1, u64::from(BUDGET) + 8);
+        bed.hv.frames.account(domain.vmid).set_max_pages(u64::MAX);
+        assert_eq!(bed.hv.destroy(&domain), Progress::More);
+        let late = bed.hv.frames.allocate(domain.vmid, 0, FrameKind::Ram).unwrap();
+        bed.hv.frames.orphan(late, domain.vmid);
+        while bed.hv.destroy(&domain) == Progress::More {}
+        assert!(bed.hv.domains.get(DomainId(1)).is_none());
+        assert_eq!(bed.hv.frames.free_pages(), free);
     }
 }
