@@ -61,7 +61,7 @@ pub struct Next {
     pub vcpu: Option<Arc<Vcpu>>,
     /// The vCPU whose registers this CPU has loaded must be saved now, even if the CPU idles.
     pub save: bool,
-    /// Another CPU that may now run what this one gave up.
+    /// Another CPU that idles and may run what waits here: what this one gave up or did not choose.
     pub kick: Option<CpuId>,
 }
 
@@ -311,7 +311,11 @@ impl Scheduler {
                     c.current = Some(id);
                     c.loaded = Some(id);
                 }
-                Next { vcpu, save: loaded.is_some_and(|l| l != id), kick: None }
+                let kick = state.stranded(cpu, now);
+                if let Some(cpu) = kick {
+                    self.ask(cpu);
+                }
+                Next { vcpu, save: loaded.is_some_and(|l| l != id), kick }
             }
             None => {
                 // Give up registers that another CPU, or the removal of the vCPU, waits for.
@@ -495,6 +499,17 @@ impl State {
             self.floor = self.floor.max(vruntime);
         }
         Some(id)
+    }
+
+    /// A CPU that idles although a unit waits that it may run: two that woke at once were both promised to `busy`, which took one.
+    fn stranded(&self, busy: CpuId, now: Nanos) -> Option<CpuId> {
+        let idle = |cpu: &CpuId| *cpu != busy && self.cpu(*cpu).is_some_and(|c| c.online && c.current.is_none());
+        let idlers = || (0..self.cpus.len()).filter_map(|i| u8::try_from(i).ok()).map(CpuId).filter(idle);
+        idlers().next()?;
+        self.units.iter().enumerate().find_map(|(i, unit)| {
+            let (unit, id) = (unit.as_ref()?, SchedId(u16::try_from(i).ok()?));
+            idlers().find(|cpu| self.eligible(unit, id, *cpu, now))
+        })
     }
 
     /// When `cpu` has to look again: the end of a slice if another waits, a budget that refills, an alarm.

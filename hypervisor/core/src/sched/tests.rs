@@ -213,3 +213,28 @@ fn runstates_add_up_to_the_time_that_passed() {
     assert_eq!(times.state, Runstate::Blocked);
     assert_eq!(times.time, [70, 20, 50, 5]);
 }
+
+#[test]
+fn one_of_two_that_woke_for_the_same_idle_cpu_goes_to_the_other() {
+    let sched = scheduler(2);
+    let (a, b) = (add(&sched, 1, 0), add(&sched, 2, 0));
+    assert_eq!(sched.wake(a.sched, 0), Some(CpuId(0)));
+    assert_eq!(sched.wake(b.sched, 0), Some(CpuId(0)));
+    let first = sched.schedule(CpuId(0), 0);
+    assert_eq!(first.vcpu.map(|v| v.sched), Some(a.sched));
+    assert_eq!(first.kick, Some(CpuId(1)));
+    assert!(sched.must_schedule(CpuId(1)));
+    let second = sched.schedule(CpuId(1), 0);
+    assert_eq!(second.vcpu.map(|v| v.sched), Some(b.sched));
+    assert_eq!(second.kick, None);
+}
+
+#[test]
+fn no_cpu_is_kicked_for_what_it_may_not_run() {
+    let sched = scheduler(2);
+    let (a, b) = (add(&sched, 1, 0), add(&sched, 2, 0));
+    sched.set_affinity(b.sched, Affinity { hard: 0b01, soft: u64::MAX }, 0);
+    sched.wake(a.sched, 0);
+    sched.wake(b.sched, 0);
+    assert_eq!(sched.schedule(CpuId(0), 0).kick, None);
+}
