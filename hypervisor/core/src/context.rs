@@ -66,12 +66,6 @@ system_registers!(
     elr_el1,
     spsr_el1,
     mdscr_el1,
-    spsr_abt,
-    spsr_und,
-    spsr_irq,
-    spsr_fiq,
-    dacr32_el2,
-    ifsr32_el2,
     vmpidr_el2,
 );
 

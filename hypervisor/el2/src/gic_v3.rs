@@ -309,14 +309,6 @@ pub fn spi_set_trigger(intid: u32, trigger: Trigger) {
     }
 }
 
-/// Routes an SPI to a CPU.
-pub fn spi_set_route(intid: u32, to: CpuId) {
-    let gic = gic();
-    if gic.spi(intid).is_some() {
-        gic.distributor.irouter[(intid - FIRST_SPI) as usize].set(route(smp::mpidr(to)));
-    }
-}
-
 /// Deactivates an SPI, wherever it was acknowledged.
 pub fn spi_deactivate(intid: u32) {
     let gic = gic();

@@ -26,8 +26,6 @@ const HCR: u64 = 1 << 31 // RW: EL1 is AArch64
     | 1; // VM
 /// TWI and TWE.
 const HCR_WAITS: u64 = 1 << 13 | 1 << 14;
-/// VSE: a virtual SError is pending.
-const HCR_VSE: u64 = 1 << 8;
 
 /// Bits of a guest physical address: as many as a CPU of this machine has physical address bits, at most 48. What the core's p2m is made for.
 pub fn ipa_bits() -> u32 {
@@ -69,15 +67,9 @@ pub fn init_cpu() {
 
 /// Sets `HCR_EL2` for the guest that will run.
 ///
-/// `trap_waits` false (`vwfi=native`) lets WFI and WFE run; `serror` makes a virtual SError pending.
-pub fn set_guest_control(trap_waits: bool, serror: bool) {
-    let waits = if trap_waits { 0 } else { HCR_WAITS };
-    HCR_EL2.set(HCR & !waits | if serror { HCR_VSE } else { 0 });
-}
-
-/// Whether a virtual SError set by [`set_guest_control`] is still pending: the guest has not taken it.
-pub fn serror_pending() -> bool {
-    HCR_EL2.get() & HCR_VSE != 0
+/// `trap_waits` false (`vwfi=native`) lets WFI and WFE run.
+pub fn set_guest_control(trap_waits: bool) {
+    HCR_EL2.set(if trap_waits { HCR } else { HCR & !HCR_WAITS });
 }
 
 /// Makes the tables at `root` the guest's stage 2. Takes effect with the next entry or translation.

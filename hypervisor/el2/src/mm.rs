@@ -133,17 +133,3 @@ pub fn device_tree(at: u64) -> Option<&'static [u8]> {
     // memory of the tree, and looks at no byte behind its end.
     Some(unsafe { core::slice::from_raw_parts(pointer, (FDT_WINDOW_SIZE / 2) as usize) })
 }
-
-/// `count` zeroed values in RAM at `at`, for good: a table too large for the heap, such as the frame table.
-///
-/// # Safety
-/// The memory is in a bank of [`map_ram`], whole pages, and nothing else uses it; a `T` of zeroes is valid.
-pub unsafe fn zeroed_slice<T: Sync>(at: MachineAddr, count: usize) -> &'static [T] {
-    let first = direct(at).cast::<T>();
-    assert!(at.is_aligned(PAGE_SIZE) && align_of::<T>() as u64 <= PAGE_SIZE);
-    // SAFETY: mapped, aligned, and nobody else's by the caller's word; zeroes are valid.
-    unsafe {
-        first.write_bytes(0, count);
-        core::slice::from_raw_parts(first, count)
-    }
-}

@@ -206,7 +206,7 @@ fn guest() {
     Arm64.clean(ram, len);
     Arm64.invalidate_icache();
     hyp::set_stage2(stage2(ram), vmid);
-    hyp::set_guest_control(true, false);
+    hyp::set_guest_control(true);
     let mut vcpu = VcpuContext::starting_at(GUEST_RAM, 0x1234);
     switch::load_system(&vcpu.sys);
     switch::load_fp(&vcpu.fp);

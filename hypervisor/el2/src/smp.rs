@@ -37,11 +37,6 @@ pub fn mpidr(cpu: CpuId) -> u64 {
     MPIDRS[usize::from(cpu.0)].load(Ordering::Relaxed)
 }
 
-/// The CPU with these affinity fields, if it is online.
-pub fn cpu_of(mpidr: u64) -> Option<CpuId> {
-    (0..count()).map(CpuId).find(|cpu| self::mpidr(*cpu) == mpidr & AFFINITY)
-}
-
 /// The affinity of the boot CPU, on which this is called.
 pub fn boot_mpidr() -> u64 {
     read!("mpidr_el1") & AFFINITY

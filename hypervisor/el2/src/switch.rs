@@ -1,7 +1,7 @@
 //! Giving the CPU to another vCPU: the registers that `enter_guest` leaves alone.
 //!
-//! The fields of [`SystemRegisters`] that only AArch32 EL1 could reach (`spsr_abt` and its kind, `dacr32_el2`, `ifsr32_el2`) are not switched: every
-//! guest runs with `HCR_EL2.RW`, and a CPU without AArch32 does not have them.
+//! What only AArch32 EL1 can reach (`spsr_abt` and its kind, `dacr32_el2`, `ifsr32_el2`) is not among them: every guest runs with `HCR_EL2.RW`,
+//! and a CPU without AArch32 does not have it.
 
 use core::arch::asm;
 

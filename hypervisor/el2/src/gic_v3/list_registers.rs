@@ -1,7 +1,7 @@
 //! The virtual CPU interface as EL2 sees it (`ICH_*`): the registers as numbers; their meaning is the core's vGIC's.
 
 use xenolith_core::vgic::GicCpuContext;
-use xenolith_core::vgic::list_register::{ListRegisters, MAX_LIST_REGISTERS, any_pending};
+use xenolith_core::vgic::list_register::{ListRegisters, MAX_LIST_REGISTERS};
 
 use crate::barrier;
 use crate::sysreg::{read, write};
@@ -9,11 +9,6 @@ use crate::sysreg::{read, write};
 /// How many list registers this CPU has, `ICH_VTR_EL2.ListRegs` + 1.
 pub fn count() -> usize {
     (read!("ich_vtr_el2") & 0x1f) as usize + 1
-}
-
-/// Bits of priority that the virtual interface implements, `ICH_VTR_EL2.PRIbits` + 1.
-pub fn priority_bits() -> u32 {
-    (read!("ich_vtr_el2") >> 29 & 7) as u32 + 1
 }
 
 /// How many `ICH_AP0R<n>` (and `ICH_AP1R<n>`) there are: 1, 2 or 4.
@@ -58,13 +53,6 @@ numbered!(
 
 /// The list registers in the hardware of this CPU.
 pub struct Hardware;
-
-impl Hardware {
-    /// Whether an interrupt is pending in one.
-    pub fn any_pending(&self) -> bool {
-        any_pending(self)
-    }
-}
 
 impl ListRegisters for Hardware {
     fn count(&self) -> usize {
@@ -112,37 +100,17 @@ pub fn load(from: &GicCpuContext, used: u32) {
     set_hcr(from.hcr);
 }
 
-/// `ICH_HCR_EL2`: En, and which conditions raise the maintenance interrupt.
-pub fn hcr() -> u64 {
-    read!("ich_hcr_el2")
-}
-
-/// Sets `ICH_HCR_EL2`.
+/// Sets `ICH_HCR_EL2`: En, and which conditions raise the maintenance interrupt.
 pub fn set_hcr(value: u64) {
     // SAFETY: interrupts of the guest.
     unsafe { write!("ich_hcr_el2", value) };
     barrier::isb();
 }
 
-/// `ICH_VMCR_EL2`: the guest's priority mask, binary points, group enables, EOI mode.
-pub fn vmcr() -> u64 {
-    read!("ich_vmcr_el2")
-}
-
-/// Sets `ICH_VMCR_EL2`.
+/// Sets `ICH_VMCR_EL2`: the guest's priority mask, binary points, group enables, EOI mode.
 pub fn set_vmcr(value: u64) {
     // SAFETY: interrupts of the guest.
     unsafe { write!("ich_vmcr_el2", value) };
-}
-
-/// `ICH_MISR_EL2`: why the maintenance interrupt is raised.
-pub fn misr() -> u64 {
-    read!("ich_misr_el2")
-}
-
-/// `ICH_EISR_EL2`: list registers whose interrupt ended and asked for maintenance.
-pub fn eisr() -> u64 {
-    read!("ich_eisr_el2")
 }
 
 /// `ICH_ELRSR_EL2`: list registers that are empty.

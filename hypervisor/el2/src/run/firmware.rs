@@ -32,7 +32,7 @@ impl Runner {
             }
             Call::AffinityInfo(affinity) => {
                 let on = loaded.domain.vcpus().iter().any(|vcpu| affinity.includes(vcpu.id) && vcpu.online());
-                (if on { abi::AFFINITY_LEVEL_ON } else { abi::AFFINITY_LEVEL_OFF })
+                if on { abi::AFFINITY_LEVEL_ON } else { abi::AFFINITY_LEVEL_OFF }
             }
             Call::Suspend => {
                 loaded.context().x[0] = abi::SUCCESS as u64;

@@ -38,7 +38,7 @@ impl Loaded {
         let gic: *mut _ = Guard::leak(vcpu.gic.lock());
         let mut this = Self { vcpu, domain, context, gic, hcr: HCR_EN };
         hyp::set_stage2(this.domain.p2m.root(), this.domain.vmid);
-        hyp::set_guest_control(!hv.fixed.native_wfi, false);
+        hyp::set_guest_control(!hv.fixed.native_wfi);
         if flush {
             hyp::flush_current_vmid_local();
         }
