@@ -83,7 +83,7 @@ impl Runner {
             return None;
         }
         let pc = GuestVa(context.pc);
-        let at = translate::Loaded.translate(pc, false).filter(|at| at.is_aligned(4))?;
+        let at = translate::Loaded(&loaded.domain.p2m).translate(pc, false).filter(|at| at.is_aligned(4))?;
         // Only the guest's own RAM is looked at.
         let frame = Mfn::containing(at);
         if !self.hv.frames.get_ram(frame, loaded.vcpu.vmid) {

@@ -48,7 +48,7 @@ impl Runner {
         let x = &loaded.context().x;
         let (number, args) = (x[16], [x[0], x[1], x[2], x[3], x[4]]);
         let outcome = {
-            let stage1 = translate::Loaded;
+            let stage1 = translate::Loaded(&loaded.domain.p2m);
             let memory = GuestMemory::new(&self.hv.frames, &stage1, loaded.vcpu.vmid);
             let caller = Caller { domain: &loaded.domain, vcpu: &loaded.vcpu, memory, cpu: self.cpu };
             hypercall::dispatch(self.hv, &caller, number, args)
