@@ -548,10 +548,11 @@ impl State {
         if !matches!(unit.place, Place::Queued) {
             return None;
         }
-        if let Some(cpu) = self.loaded_on(id) {
-            if self.cpu(cpu).is_some_and(|c| c.current.is_none()) && unit.may_run_on(cpu) {
-                return Some(cpu);
-            }
+        if let Some(cpu) = self.loaded_on(id)
+            && self.cpu(cpu).is_some_and(|c| c.current.is_none())
+            && unit.may_run_on(cpu)
+        {
+            return Some(cpu);
         }
         let allowed = unit.affinity.hard & self.online();
         let preferred = if allowed & unit.affinity.soft != 0 { allowed & unit.affinity.soft } else { allowed };

@@ -49,7 +49,7 @@ pub fn cache_flush(request: &Request<'_>, domain: &Arc<Domain>) -> Result<Step, 
 
 pub fn set_pool(request: &Request<'_>, domain: &Arc<Domain>) -> Result<(), Errno> {
     let wanted: abi::PagingMempool = request.payload()?;
-    if wanted.size % PAGE_SIZE != 0 {
+    if !wanted.size.is_multiple_of(PAGE_SIZE) {
         return Err(Errno::EINVAL);
     }
     domain.p2m.set_pool(wanted.size / PAGE_SIZE).map_err(|_| Errno::ENOMEM)
