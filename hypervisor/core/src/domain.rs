@@ -6,10 +6,11 @@ use crate::gnttab::GrantTable;
 use crate::lock::Lock;
 use crate::p2m::P2m;
 use crate::policy::Subject;
+use crate::txcopy::TxCopy;
 use crate::vcpu::Vcpu;
 use crate::vgic::Vgic;
 use crate::watchdog::Watchdog;
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -47,6 +48,8 @@ pub struct Domain {
     pub events: EventChannels,
     /// What it grants, and what it has mapped of others' grants.
     pub grants: GrantTable,
+    /// Its channels and attachments of tx copy.
+    pub txcopy: TxCopy<Weak<Self>>,
     /// Its interrupt controller.
     pub vgic: Vgic,
     /// The page of `shared_info`.

@@ -21,6 +21,7 @@ mod multicall;
 mod platform;
 mod sched;
 mod sysctl;
+mod txcopy;
 mod vcpu;
 mod version;
 
@@ -88,6 +89,7 @@ fn call(hv: &Hypervisor, caller: &Caller<'_>, number: u64, args: Args) -> Outcom
         nr::HVM_OP => hvm::hvm_op(hv, caller, a0, a1).into(),
         nr::SYSCTL => sysctl::sysctl(hv, caller, a0),
         nr::DOMCTL => domctl::domctl(hv, caller, args),
+        guest_abi::txcopy::TXCOPY_OP => txcopy::txcopy_op(hv, caller, args),
         _ => Err(Errno::ENOSYS).into(),
     }
 }

@@ -35,6 +35,7 @@ pub mod sched;
 pub mod sysreg;
 #[cfg(test)]
 mod testbed;
+pub mod txcopy;
 pub mod vcpu;
 pub mod vgic;
 pub mod vtimer;

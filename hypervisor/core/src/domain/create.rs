@@ -9,6 +9,7 @@ use crate::hypervisor::Hypervisor;
 use crate::lock::Lock;
 use crate::machine::Machine;
 use crate::p2m::{Drained, P2m};
+use crate::txcopy::TxCopy;
 use crate::vcpu::PAUSED;
 use crate::vgic::{Vgic, VgicConfig};
 use alloc::sync::Arc;
@@ -113,6 +114,7 @@ impl Hypervisor {
             p2m,
             events,
             grants,
+            txcopy: TxCopy::default(),
             vgic,
             shared_info,
             params: Lock::new([0; PARAMS]),

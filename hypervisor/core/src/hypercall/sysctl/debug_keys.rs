@@ -31,6 +31,7 @@ pub fn press(hv: &Hypervisor, key: u8) {
         b'q' => dump_domains(hv),
         b'r' => dump_run_queues(hv),
         b'e' => dump_events(hv),
+        b't' => dump_txcopy(hv),
         b'm' => info!("free pages {} of {}", hv.frames.free_pages(), hv.frames.total_pages()),
         b'A' => match hv.frames.audit() {
             Ok(()) => info!("AUDIT ok pages={} free={}", hv.frames.total_pages(), hv.frames.free_pages()),
@@ -47,6 +48,7 @@ const KEYS: &[(u8, &str)] = &[
     (b'm', "memory info"),
     (b'q', "dump domain (and guest debug) info"),
     (b'r', "dump run queues"),
+    (b't', "dump tx copy channels"),
 ];
 
 fn dump_domains(hv: &Hypervisor) {
@@ -91,6 +93,19 @@ fn dump_events(hv: &Hypervisor) {
             {
                 info!("    {port:4}: vCPU {} {:?}", status.vcpu, status.binding);
             }
+        }
+    });
+}
+
+fn dump_txcopy(hv: &Hypervisor) {
+    info!("'t' pressed -> dumping tx copy channels");
+    hv.domains.for_each(|domain| {
+        for number in 0..guest_abi::txcopy::TXCOPY_MAX_CHANNELS {
+            domain.txcopy.with(number, None, |channel| {
+                let from = channel.sender().upgrade().map(|sender| sender.id);
+                let attached = channel.is_attached();
+                info!("    {:?} channel {number} from {from:?} attached={attached}: {:?}", domain.id, channel.counters());
+            });
         }
     });
 }

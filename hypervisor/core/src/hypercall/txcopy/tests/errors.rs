@@ -1,0 +1,1 @@
+//! Every refusal, and that it leaves no trace.

@@ -1,0 +1,1 @@
+//! Random packets and buffers against a model.

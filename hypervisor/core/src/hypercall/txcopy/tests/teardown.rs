@@ -1,0 +1,1 @@
+//! Either side goes at any moment.
