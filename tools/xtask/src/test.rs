@@ -25,8 +25,14 @@ pub struct Options {
 /// A check of the source that needs no machine; `None` if the tool for it is not installed.
 type Check = (&'static str, fn() -> Result<Option<String>>);
 
-const CHECKS: [Check; 5] =
-    [("format", format), ("clippy", clippy), ("clippy, bare metal", clippy_bare), ("host tests", host_tests), ("image", release_image)];
+const CHECKS: [Check; 6] = [
+    ("format", format),
+    ("clippy", clippy),
+    ("clippy, bare metal", clippy_bare),
+    ("dependencies", dependencies),
+    ("host tests", host_tests),
+    ("image", release_image),
+];
 
 #[derive(Default)]
 struct Tally {
@@ -105,6 +111,15 @@ fn clippy_bare() -> Result<Option<String>> {
     }
     host::run(toolchain::cargo("clippy")?.args(["--quiet", "--package", "xenolith", "--", "-D", "warnings"]))?;
     Ok(Some("no warnings".into()))
+}
+
+/// Not the advisories: a test must not depend on what was published today.
+fn dependencies() -> Result<Option<String>> {
+    if !has("deny") {
+        return Ok(None);
+    }
+    host::run(cargo("deny").args(["--log-level", "error", "check", "bans", "licenses", "sources"]))?;
+    Ok(Some("licences and sources as in deny.toml".into()))
 }
 
 fn host_tests() -> Result<Option<String>> {
