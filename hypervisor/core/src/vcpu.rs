@@ -9,7 +9,7 @@ use crate::lock::Lock;
 use crate::sched::SchedId;
 use crate::vgic::GicCpuContext;
 use crate::vtimer::VTimer;
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 /// The vCPU waits for an event or interrupt (WFI, SCHEDOP_block, SCHEDOP_poll).
 pub const BLOCKED: u32 = 1 << 0;
@@ -43,7 +43,9 @@ pub struct Vcpu {
     /// Whether a runstate area is registered, to spare the lock.
     pub has_runstate: AtomicBool,
     /// The time at which SCHEDOP_poll gives up, in ticks; 0 is never.
-    pub poll_deadline: core::sync::atomic::AtomicU64,
+    pub poll_deadline: AtomicU64,
+    /// How far cache maintenance by set and way came that is not finished, a guest frame number.
+    pub cache_flush: AtomicU64,
     /// Whether the scheduler has an alarm for it.
     pub has_alarm: AtomicBool,
     flags: AtomicU32,
@@ -63,7 +65,8 @@ impl Vcpu {
             timer: Lock::new(VTimer::default()),
             runstate: Lock::new(None),
             has_runstate: AtomicBool::new(false),
-            poll_deadline: core::sync::atomic::AtomicU64::new(0),
+            poll_deadline: AtomicU64::new(0),
+            cache_flush: AtomicU64::new(0),
             has_alarm: AtomicBool::new(false),
             flags: AtomicU32::new(DOWN),
             running_on: AtomicU8::new(NOWHERE),

@@ -2,7 +2,7 @@
 
 use core::arch::asm;
 
-use xenolith_core::addr::{Gfn, PAGE_SIZE};
+use xenolith_core::domain::destroy::Progress;
 use xenolith_core::exit::SysReg;
 use xenolith_core::inject::{Exception, is_user};
 use xenolith_core::mmio::{register, set_register};
@@ -46,28 +46,13 @@ impl Runner {
                 let targets = loaded.domain.vgic.send_sgi(loaded.vcpu.id, value);
                 targets.iter().filter_map(|vcpu| loaded.domain.vcpu(vcpu)).for_each(|vcpu| self.hv.notice(vcpu));
             }
-            Action::FlushCaches => self.flush_caches(),
-        }
-        self.advance();
-    }
-
-    /// By set and way nothing can be kept coherent under a guest: all its memory is cleaned instead. A guest that does this boots, or shuts
-    /// down its caches for good; it is not fast.
-    fn flush_caches(&self) {
-        let Some(loaded) = &self.loaded else { return };
-        let domain = &loaded.domain;
-        let mut gfn = 0;
-        while gfn <= domain.p2m.max_gfn().0 {
-            match domain.p2m.lookup(Gfn(gfn)) {
-                Some(mapping) if mapping.kind.is_ram() => {
-                    self.hv.machine.clean_invalidate(mapping.mfn.address(), PAGE_SIZE as usize);
-                    gfn += 1;
+            Action::FlushCaches => {
+                if self.hv.clean_memory(&loaded.domain, &loaded.vcpu) == Progress::More {
+                    return;
                 }
-                Some(_) => gfn += 1,
-                // Nothing here: on to the next block.
-                None => gfn = (gfn | 0x1ff) + 1,
             }
         }
+        self.advance();
     }
 }
 
