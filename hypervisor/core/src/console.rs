@@ -16,15 +16,46 @@ pub struct ConsoleRing {
     cleared: u32,
     /// Bytes received for the console owner and not read yet.
     input: Vec<u8>,
+    switch: Switch,
+}
+
+/// To whom input goes.
+#[derive(Default)]
+struct Switch {
+    /// The control character that, three times in a row, changes it.
+    code: Option<u8>,
+    /// How many of them have come.
+    count: u8,
+    to_hypervisor: bool,
+}
+
+/// What became of a received byte.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Received {
+    /// It waits for the console owner.
+    Kept,
+    /// It is a debug key.
+    Key(u8),
+    /// It was the third switch character: input goes to the hypervisor (`true`) or to the owner from now on.
+    Switched(bool),
+    /// It may be the first of three switch characters.
+    Held,
 }
 
 /// Received bytes that are kept while nobody reads.
 const INPUT_SIZE: usize = 1024;
+/// Switch characters in a row that switch.
+const SWITCH_COUNT: u8 = 3;
 
 impl ConsoleRing {
     /// An empty ring without storage.
     pub const fn new() -> Self {
-        Self { bytes: Vec::new(), produced: 0, cleared: 0, input: Vec::new() }
+        Self { bytes: Vec::new(), produced: 0, cleared: 0, input: Vec::new(), switch: Switch { code: None, count: 0, to_hypervisor: false } }
+    }
+
+    /// Option `conswitch`: the letter of the switch character, and whether input goes to the hypervisor at first.
+    pub fn set_switch(&mut self, letter: Option<u8>, to_hypervisor: bool) {
+        self.switch = Switch { code: letter.map(|letter| letter & 0x1f), count: 0, to_hypervisor };
     }
 
     /// Gives the ring its storage.
@@ -71,8 +102,30 @@ impl ConsoleRing {
         self.cleared = self.produced;
     }
 
-    /// A byte came in for the console owner; dropped when nobody reads.
-    pub fn received(&mut self, byte: u8) {
+    /// A byte came in. Switch characters that turn out to be fewer than three in a row are input as any other.
+    pub fn received(&mut self, byte: u8) -> Received {
+        if self.switch.code == Some(byte) {
+            self.switch.count += 1;
+            if self.switch.count < SWITCH_COUNT {
+                return Received::Held;
+            }
+            self.switch.count = 0;
+            self.switch.to_hypervisor = !self.switch.to_hypervisor;
+            return Received::Switched(self.switch.to_hypervisor);
+        }
+        let held = core::mem::take(&mut self.switch.count);
+        if self.switch.to_hypervisor {
+            return Received::Key(byte);
+        }
+        if let Some(code) = self.switch.code {
+            (0..held).for_each(|_| self.keep(code));
+        }
+        self.keep(byte);
+        Received::Kept
+    }
+
+    /// Keeps a byte for the console owner; it is dropped when nobody reads.
+    fn keep(&mut self, byte: u8) {
         if self.input.len() < self.input.capacity().min(INPUT_SIZE) {
             self.input.push(byte);
         }
@@ -134,6 +187,30 @@ mod tests {
         let ring = ring(b"abc");
         let mut buf = [0; 8];
         assert_eq!(ring.read(Some(77), &mut buf), (3, 3));
+    }
+
+    #[test]
+    fn three_switch_characters_switch_and_fewer_are_input() {
+        const CTRL_A: u8 = 1;
+        let mut ring = ring(b"");
+        ring.set_switch(Some(b'a'), false);
+        let mut feed = |bytes: &[u8]| bytes.iter().map(|byte| ring.received(*byte)).last().unwrap();
+        assert_eq!(feed(&[b'x', CTRL_A, CTRL_A]), Received::Held);
+        assert_eq!(feed(b"y"), Received::Kept);
+        assert_eq!(feed(&[CTRL_A; 3]), Received::Switched(true));
+        assert_eq!(feed(b"q"), Received::Key(b'q'));
+        assert_eq!(feed(&[CTRL_A; 3]), Received::Switched(false));
+        assert_eq!(feed(b"z"), Received::Kept);
+        let mut buf = [0; 8];
+        assert_eq!(ring.take_input(&mut buf), 5);
+        assert_eq!(buf.get(..5).unwrap(), [b'x', CTRL_A, CTRL_A, b'y', b'z']);
+    }
+
+    #[test]
+    fn without_a_switch_character_all_is_input() {
+        let mut ring = ring(b"");
+        ring.set_switch(None, false);
+        assert!((0..=u8::MAX).all(|byte| ring.received(byte) == Received::Kept));
     }
 
     #[test]

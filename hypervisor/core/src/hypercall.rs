@@ -24,6 +24,7 @@ mod sysctl;
 mod txcopy;
 mod vcpu;
 mod version;
+pub use sysctl::press;
 
 /// Argument registers, x0 to x4.
 pub type Args = [u64; 5];

@@ -4,7 +4,7 @@
 
 use crate::addr::{CpuId, DomainId, PAGE_SIZE, Vmid};
 use crate::clock::{Clock, WallClock};
-use crate::console::ConsoleRing;
+use crate::console::{ConsoleRing, Received};
 use crate::domain::{Domain, DomainTable};
 use crate::evtchn::Notify;
 use crate::frames::FrameTable;
@@ -84,7 +84,14 @@ pub struct Build {
 
 impl Hypervisor {
     /// A hypervisor without domains. `console` holds what was printed so far.
-    pub fn new(machine: &'static dyn Machine, frames: FrameTable, clock: Clock, policy: Policy, fixed: Fixed, console: ConsoleRing) -> Self {
+    pub fn new(
+        machine: &'static dyn Machine,
+        frames: FrameTable,
+        clock: Clock,
+        policy: Policy,
+        fixed: Fixed,
+        console: ConsoleRing,
+    ) -> Self {
         Self {
             machine,
             frames,
@@ -174,8 +181,16 @@ impl Hypervisor {
 
     /// A byte came in on the serial console.
     pub fn console_input(&self, byte: u8) {
-        self.console.lock().received(byte);
-        self.raise_global_virq(guest_abi::xen::VIRQ_CONSOLE);
+        let received = self.console.lock().received(byte);
+        match received {
+            Received::Kept => self.raise_global_virq(guest_abi::xen::VIRQ_CONSOLE),
+            Received::Key(key) => crate::hypercall::press(self, key),
+            Received::Switched(to_hypervisor) => {
+                let to = if to_hypervisor { "Xen" } else { "DOM0" };
+                log::info!("*** Serial input to {to}");
+            }
+            Received::Held => {}
+        }
     }
 
     /// Bytes of RAM that are free.

@@ -75,7 +75,8 @@ pub fn run(mut host: Host) -> ! {
         console::enable_receive_interrupt();
         gic_v3::spi_set_enabled(line, true);
     }
-    info!("*** Serial input to DOM0");
+    hv.console.lock().set_switch(host.options.conswitch, host.options.conswitch_stays);
+    info!("*** Serial input to {}", if host.options.conswitch_stays { "Xen" } else { "DOM0" });
     if hv.unpause(&dom0).is_err() {
         die(&"Dom0 could not be started");
     }

@@ -19,6 +19,10 @@ mod info;
 mod memory;
 mod scheduler;
 mod vcpu;
+
+#[cfg(test)]
+mod tests;
+
 pub use info::domain_info;
 pub use vcpu::write_bitmap;
 

@@ -13,6 +13,10 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 mod cpupool;
 mod debug_keys;
+pub use debug_keys::press;
+
+#[cfg(test)]
+mod tests;
 
 /// One call: who, and where its payload is.
 pub struct Request<'a> {
@@ -105,7 +109,8 @@ fn physinfo(request: &Request<'_>) -> Result<(), Errno> {
     let cpus = u32::from(hv.fixed.cpus);
     request.reply(&abi::PhysInfo {
         threads_per_core: 1,
-        cores_per_socket: 1,
+        // As Xen counts on Arm: all CPUs are siblings in one socket.
+        cores_per_socket: cpus,
         nr_cpus: cpus,
         max_cpu_id: cpus.saturating_sub(1),
         nr_nodes: 1,
@@ -163,7 +168,7 @@ fn cpu_topology(request: &Request<'_>) -> Result<(), Errno> {
         let count = op.num_cpus.min(cpus);
         for cpu in 0..count {
             let at = GuestPtr::<abi::CpuTopo>::new(op.cputopo).offset(cpu.into()).ok_or(Errno::EFAULT)?;
-            request.caller.memory.write(at, &abi::CpuTopo { core: cpu, socket: 0, node: 0 })?;
+            request.caller.memory.write(at, &abi::CpuTopo { core: 0, socket: 0, node: 0 })?;
         }
         op.num_cpus = count;
     } else {
@@ -171,6 +176,9 @@ fn cpu_topology(request: &Request<'_>) -> Result<(), Errno> {
     }
     request.reply(&op)
 }
+
+/// Distance of the node to itself: what Xen answers where there is no NUMA.
+const NODE_DISTANCE: u32 = 20;
 
 /// One node with all memory.
 fn numa_info(request: &Request<'_>) -> Result<(), Errno> {
@@ -182,7 +190,7 @@ fn numa_info(request: &Request<'_>) -> Result<(), Errno> {
             request.caller.memory.write(GuestPtr::new(op.meminfo), &info)?;
         }
         if op.num_nodes == 1 && op.distance != 0 {
-            request.caller.memory.write(GuestPtr::new(op.distance), &10_u32)?;
+            request.caller.memory.write(GuestPtr::new(op.distance), &NODE_DISTANCE)?;
         }
     } else {
         op.num_nodes = 1;
@@ -202,6 +210,11 @@ fn scheduler_op(request: &Request<'_>) -> Result<(), Errno> {
         abi::XEN_SYSCTL_SCHEDOP_PUTINFO => {
             if op.ratelimit_us != 0 && !(100..=500_000).contains(&op.ratelimit_us) {
                 return Err(Errno::EINVAL);
+            }
+            match (request.hv.sched.ratelimit_us(), op.ratelimit_us) {
+                (0, 1..) => log::info!("Enabling context switch rate limiting"),
+                (1.., 0) => log::info!("Disabling context switch rate limiting"),
+                _ => {}
             }
             request.hv.sched.set_ratelimit_us(op.ratelimit_us);
         }

@@ -55,7 +55,7 @@ fn waking_names_an_idle_cpu_and_it_runs_there() {
 fn equal_weights_share_equally() {
     let sched = scheduler(1);
     let vcpus: Vec<_> = (1..=3).map(|v| add(&sched, v, 0)).collect();
-    vcpus.iter().for_each(|v| drop(sched.wake(v.sched, 0)));
+    vcpus.iter().for_each(|v| _ = sched.wake(v.sched, 0));
     for ran in share_out(&sched, &vcpus, 300 * MS) {
         assert!((95 * MS..=105 * MS).contains(&ran), "{ran}");
     }
@@ -66,7 +66,7 @@ fn weights_divide_in_proportion() {
     let sched = scheduler(1);
     let vcpus: Vec<_> = (1..=2).map(|v| add(&sched, v, 0)).collect();
     sched.set_share(Vmid(1), Share { weight: 768, cap: 0 });
-    vcpus.iter().for_each(|v| drop(sched.wake(v.sched, 0)));
+    vcpus.iter().for_each(|v| _ = sched.wake(v.sched, 0));
     let ran = share_out(&sched, &vcpus, 400 * MS);
     assert!((290 * MS..=310 * MS).contains(&ran[0]), "{ran:?}");
 }
@@ -179,7 +179,7 @@ fn affinity_moves_even_what_is_loaded() {
 fn yielding_lets_all_others_run_first() {
     let sched = scheduler(1);
     let vcpus: Vec<_> = (1..=3).map(|v| add(&sched, v, 0)).collect();
-    vcpus.iter().for_each(|v| drop(sched.wake(v.sched, 0)));
+    vcpus.iter().for_each(|v| _ = sched.wake(v.sched, 0));
     let first = runs(&sched, 0, 0).unwrap();
     sched.yield_now(CpuId(0), 1);
     let second = runs(&sched, 0, 1).unwrap();

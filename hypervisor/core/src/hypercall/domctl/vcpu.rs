@@ -7,7 +7,7 @@ use crate::domain::Domain;
 use crate::guest_memory::GuestPtr;
 use crate::hypercall::Caller;
 use crate::sched::Affinity;
-use crate::vcpu::DOWN;
+use crate::vcpu::{DOWN, Vcpu};
 use alloc::sync::Arc;
 use guest_abi::arch_arm as arch;
 use guest_abi::domctl as abi;
@@ -81,15 +81,23 @@ pub fn get_context(request: &Request<'_>, domain: &Arc<Domain>) -> Result<(), Er
     request.reply(&wanted)
 }
 
-pub fn set_affinity(request: &Request<'_>, domain: &Arc<Domain>) -> Result<(), Errno> {
-    let wanted: abi::VcpuAffinity = request.payload()?;
-    let hv = request.hv;
-    if wanted.flags & !(abi::XEN_VCPUAFFINITY_HARD | abi::XEN_VCPUAFFINITY_SOFT | abi::XEN_VCPUAFFINITY_FORCE) != 0
-        || wanted.flags & (abi::XEN_VCPUAFFINITY_HARD | abi::XEN_VCPUAFFINITY_SOFT) == 0
+/// The vCPU that an affinity call names: `-EINVAL` one that cannot be, no flags, or no bitmap for a flag; `-ESRCH` one that is not yet.
+fn affinity_of<'a>(domain: &'a Domain, wanted: &abi::VcpuAffinity) -> Result<&'a Arc<Vcpu>, Errno> {
+    let missing = |flag: u32, map: &XenctlBitmap| wanted.flags & flag != 0 && map.bitmap == 0;
+    if wanted.vcpu >= domain.max_vcpus
+        || wanted.flags == 0
+        || missing(abi::XEN_VCPUAFFINITY_HARD, &wanted.cpumap_hard)
+        || missing(abi::XEN_VCPUAFFINITY_SOFT, &wanted.cpumap_soft)
     {
         return Err(Errno::EINVAL);
     }
-    let vcpu = domain.vcpu(wanted.vcpu).ok_or(Errno::ESRCH)?;
+    domain.vcpu(wanted.vcpu).ok_or(Errno::ESRCH)
+}
+
+pub fn set_affinity(request: &Request<'_>, domain: &Arc<Domain>) -> Result<(), Errno> {
+    let wanted: abi::VcpuAffinity = request.payload()?;
+    let hv = request.hv;
+    let vcpu = affinity_of(domain, &wanted)?;
     let online = hv.sched.online();
     let mut affinity = hv.sched.affinity(vcpu.sched).ok_or(Errno::ESRCH)?;
     if wanted.flags & abi::XEN_VCPUAFFINITY_HARD != 0 {
@@ -99,10 +107,8 @@ pub fn set_affinity(request: &Request<'_>, domain: &Arc<Domain>) -> Result<(), E
         }
     }
     if wanted.flags & abi::XEN_VCPUAFFINITY_SOFT != 0 {
+        // It may be all out of reach: then only the hard affinity counts, and the tools warn.
         affinity.soft = read_bitmap(request.caller, &wanted.cpumap_soft)?;
-        if affinity.soft & affinity.hard & online == 0 {
-            return Err(Errno::EINVAL);
-        }
     }
     let kick = hv.sched.set_affinity(vcpu.sched, affinity, hv.now());
     (0..64_u8).filter(|cpu| kick & 1 << cpu != 0).for_each(|cpu| hv.machine.kick(crate::addr::CpuId(cpu)));
@@ -117,10 +123,7 @@ pub fn set_affinity(request: &Request<'_>, domain: &Arc<Domain>) -> Result<(), E
 
 pub fn get_affinity(request: &Request<'_>, domain: &Arc<Domain>) -> Result<(), Errno> {
     let wanted: abi::VcpuAffinity = request.payload()?;
-    if wanted.flags & !(abi::XEN_VCPUAFFINITY_HARD | abi::XEN_VCPUAFFINITY_SOFT) != 0 || wanted.flags == 0 {
-        return Err(Errno::EINVAL);
-    }
-    let vcpu = domain.vcpu(wanted.vcpu).ok_or(Errno::ESRCH)?;
+    let vcpu = affinity_of(domain, &wanted)?;
     let Affinity { hard, soft } = request.hv.sched.affinity(vcpu.sched).ok_or(Errno::ESRCH)?;
     if wanted.flags & abi::XEN_VCPUAFFINITY_HARD != 0 {
         write_bitmap(request.caller, &wanted.cpumap_hard, hard)?;
