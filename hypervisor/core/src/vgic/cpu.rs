@@ -85,16 +85,19 @@ impl VcpuGic {
         self.dirty.store(false, Ordering::SeqCst);
         let mut state = self.state.lock();
         let state = &mut *state;
-        let spis = self.spi_work.swap(false, Ordering::SeqCst) || state.slots.iter().flatten().any(|intid| *intid >= BANK);
+        let registers = lrs.count().min(MAX_LIST_REGISTERS);
+        let slots = state.slots.get_mut(..registers).unwrap_or_default();
+        let spi_work = self.spi_work.load(Ordering::SeqCst) && self.spi_work.swap(false, Ordering::SeqCst);
+        let spis = spi_work || slots.iter().flatten().any(|intid| *intid >= BANK);
         let mut distributor = spis.then(|| distributor.lock());
         let mut filling = Filling { machine, me, private: &mut state.private, spis: distributor.as_deref_mut(), notice: VcpuSet::EMPTY };
-        let registers = lrs.count().min(MAX_LIST_REGISTERS);
         let mut held = [None; MAX_LIST_REGISTERS];
-        filling.settle(&state.slots, &mut held, lrs);
-        let left = filling.load(&mut state.slots, &mut held, registers, lrs);
+        let held = held.get_mut(..registers).unwrap_or_default();
+        filling.settle(slots, held, lrs);
+        let left = filling.load(slots, held, lrs);
         let notice = filling.notice;
         let mut used = 0;
-        for (n, (slot, held)) in state.slots.iter_mut().zip(held).enumerate() {
+        for (n, (slot, held)) in slots.iter_mut().zip(held).enumerate() {
             if held.is_none() {
                 *slot = None;
             } else {
@@ -193,17 +196,11 @@ impl Filling<'_> {
     }
 
     /// Puts the most urgent interrupts into list registers: the most urgent one that found no place.
-    fn load(
-        &mut self,
-        slots: &mut [Option<u32>],
-        held: &mut [Option<ListRegister>],
-        registers: usize,
-        lrs: &mut dyn ListRegisters,
-    ) -> Option<Candidate> {
+    fn load(&mut self, slots: &mut [Option<u32>], held: &mut [Option<ListRegister>], lrs: &mut dyn ListRegisters) -> Option<Candidate> {
         // Each turn fills a free register or replaces what a register holds by something more urgent.
         for _ in 0..2 * MAX_LIST_REGISTERS {
             let best = self.best()?;
-            let Some(n) = self.place(best, held, registers) else { return Some(best) };
+            let Some(n) = place(best, held) else { return Some(best) };
             if let (Some(intid), Some(lr)) = (slots.get(n).copied().flatten(), held.get(n).copied().flatten()) {
                 self.unload(intid, lr);
             }
@@ -214,18 +211,6 @@ impl Filling<'_> {
             }
         }
         self.best()
-    }
-
-    /// A free register, or the one that holds the least urgent interrupt that may be taken out for `candidate`.
-    fn place(&self, candidate: Candidate, held: &[Option<ListRegister>], registers: usize) -> Option<usize> {
-        let held = || held.iter().take(registers).enumerate();
-        held().find(|(_, lr)| lr.is_none()).map(|(n, _)| n).or_else(|| {
-            held()
-                .filter_map(|(n, lr)| lr.map(|lr| (n, lr)))
-                .filter(|(_, lr)| lr.is_pending() && !lr.is_active() && lr.priority() > candidate.priority)
-                .max_by_key(|(_, lr)| lr.priority())
-                .map(|(n, _)| n)
-        })
     }
 
     /// The most urgent interrupt that is ready: the lowest priority value, then the lowest number.
@@ -249,4 +234,13 @@ impl Filling<'_> {
             bank.unload(n, lr);
         }
     }
+}
+
+/// A free register, or the one that holds the least urgent interrupt that may be taken out for `candidate`.
+fn place(candidate: Candidate, held: &[Option<ListRegister>]) -> Option<usize> {
+    held.iter().position(Option::is_none).or_else(|| {
+        let taken = held.iter().enumerate().filter_map(|(n, lr)| lr.map(|lr| (n, lr)));
+        let less_urgent = taken.filter(|(_, lr)| lr.is_pending() && !lr.is_active() && lr.priority() > candidate.priority);
+        less_urgent.max_by_key(|(_, lr)| lr.priority()).map(|(n, _)| n)
+    })
 }
