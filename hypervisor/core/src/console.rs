@@ -4,6 +4,11 @@
 
 use alloc::vec::Vec;
 
+pub mod limit;
+
+/// The log target of messages that a guest can cause; they are subject to option `guest_loglvl`.
+pub const GUEST: &str = "guest";
+
 /// Bytes that are kept.
 pub const RING_SIZE: usize = 32 * 1024;
 
@@ -50,7 +55,13 @@ const SWITCH_COUNT: u8 = 3;
 impl ConsoleRing {
     /// An empty ring without storage.
     pub const fn new() -> Self {
-        Self { bytes: Vec::new(), produced: 0, cleared: 0, input: Vec::new(), switch: Switch { code: None, count: 0, to_hypervisor: false } }
+        Self {
+            bytes: Vec::new(),
+            produced: 0,
+            cleared: 0,
+            input: Vec::new(),
+            switch: Switch { code: None, count: 0, to_hypervisor: false },
+        }
     }
 
     /// Option `conswitch`: the letter of the switch character, and whether input goes to the hypervisor at first.

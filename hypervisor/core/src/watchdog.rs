@@ -39,7 +39,7 @@ impl Hypervisor {
             if bitten {
                 *watchdog = Watchdog::default();
                 drop(watchdog);
-                log::warn!("{:?}: watchdog timed out", domain.id);
+                log::warn!(target: crate::console::GUEST, "{:?}: watchdog timed out", domain.id);
                 self.shutdown(domain, SHUTDOWN_WATCHDOG);
             } else {
                 next = watchdog.0.iter().flatten().fold(next, |next, at| next.min(*at));

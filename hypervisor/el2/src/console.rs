@@ -6,16 +6,20 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use log::{LevelFilter, Log, Metadata, Record};
 use spin::Once;
 use xenolith_core::addr::MachineAddr;
+use xenolith_core::console::GUEST;
+use xenolith_core::console::limit::RateLimit;
 use xenolith_core::lock::Lock;
 
-use crate::mm;
 use crate::pl011::{Pl011, Registers};
+use crate::{mm, timer};
 
 /// Receives every byte that goes to the UART, in order. Called with the console locked: it must not log.
 pub type Tap = fn(&[u8]);
 
 static CONSOLE: Lock<Option<Pl011>> = Lock::new(None);
 static TAP: Once<Tap> = Once::new();
+static THRESHOLDS: Once<Thresholds> = Once::new();
+static GUEST_LIMIT: Lock<RateLimit> = Lock::new(RateLimit::new());
 /// Set by a dying CPU: the lock may be held by what died.
 static PANICKING: AtomicBool = AtomicBool::new(false);
 
@@ -104,6 +108,52 @@ impl Write for PanicConsole {
     }
 }
 
+/// Options `loglvl` and `guest_loglvl`: which messages are printed.
+#[derive(Clone, Copy)]
+pub struct Thresholds {
+    /// The hypervisor's own, up to this level.
+    pub own: LevelFilter,
+    /// Those that a guest can cause, up to this level always.
+    pub guest: LevelFilter,
+    /// And up to this level at a limited rate.
+    pub guest_limited: LevelFilter,
+}
+
+/// Sets what is printed, once; until then it is what is informative.
+pub fn set_thresholds(thresholds: Thresholds) {
+    THRESHOLDS.call_once(|| thresholds);
+    log::set_max_level(thresholds.own.max(thresholds.guest).max(thresholds.guest_limited));
+}
+
+/// Whether a message is printed.
+fn is_wanted(metadata: &Metadata) -> bool {
+    let Some(thresholds) = THRESHOLDS.get() else { return true };
+    if metadata.target() != GUEST {
+        return metadata.level() <= thresholds.own;
+    }
+    if metadata.level() <= thresholds.guest {
+        return true;
+    }
+    if metadata.level() > thresholds.guest_limited {
+        return false;
+    }
+    let allowed = GUEST_LIMIT.lock().allow(timer::ticks() / (timer::frequency() / 1000).max(1));
+    if let Some(suppressed @ 1..) = allowed {
+        print(format_args!("{suppressed} messages suppressed"));
+    }
+    allowed.is_some()
+}
+
+/// Writes one line.
+fn print(what: fmt::Arguments) {
+    let mut line = Line { bytes: [0; 256], len: 0 };
+    // Line never fails; a Display that does leaves what it wrote so far.
+    let _ = write!(line, "(XEN) {what}");
+    let end = line.len.min(line.bytes.len() - 1);
+    line.bytes[end] = b'\n';
+    write(&line.bytes[..=end]);
+}
+
 struct Logger;
 
 /// One line, written whole so that lines of several CPUs do not mix; what is longer is cut.
@@ -128,13 +178,8 @@ impl Log for Logger {
     }
 
     fn log(&self, record: &Record) {
-        if self.enabled(record.metadata()) {
-            let mut line = Line { bytes: [0; 256], len: 0 };
-            // Line never fails; a Display that does leaves what it wrote so far.
-            let _ = write!(line, "(XEN) {}", record.args());
-            let end = line.len.min(line.bytes.len() - 1);
-            line.bytes[end] = b'\n';
-            write(&line.bytes[..=end]);
+        if self.enabled(record.metadata()) && is_wanted(record.metadata()) {
+            print(*record.args());
         }
     }
 

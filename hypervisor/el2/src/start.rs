@@ -42,7 +42,12 @@ pub fn keep_messages() {
 
 /// Builds Dom0 and runs it, on all CPUs.
 pub fn run(mut host: Host) -> ! {
-    log::set_max_level(level(host.options.loglvl.always));
+    let (own, guest) = (host.options.loglvl, host.options.guest_loglvl);
+    console::set_thresholds(console::Thresholds {
+        own: level(own.always),
+        guest: level(guest.always),
+        guest_limited: level(guest.limited.max(guest.always)),
+    });
     let cpus = host.start_secondaries(secondary);
     info!("Brought up {cpus} CPUs");
     let frames = frame_table(&mut host);

@@ -97,7 +97,7 @@ impl Hypervisor {
 
     /// A guest broke the contract and cannot be told: it is stopped, alone.
     pub fn crash(&self, domain: &Domain, why: &str) {
-        log::warn!("{:?} crashed: {why}", domain.id);
+        log::warn!(target: crate::console::GUEST, "{:?} crashed: {why}", domain.id);
         self.shutdown(domain, abi::SHUTDOWN_CRASH);
     }
 }

@@ -233,7 +233,7 @@ impl Vgic {
         let offset = (offset % FRAME) as u32;
         let row = frame.iter().find(|row| (row.first..=row.last).contains(&offset)).unwrap_or(&UNKNOWN);
         if core::ptr::eq(row, &UNKNOWN) {
-            debug!("vgic: no register at {at:?}");
+            debug!(target: crate::console::GUEST, "vgic: no register at {at:?}");
         }
         Some(Ok(Place { row, offset, vcpu, size }))
     }

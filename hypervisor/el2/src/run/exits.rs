@@ -2,6 +2,7 @@
 
 use core::sync::atomic::Ordering;
 
+use xenolith_core::console::GUEST;
 use xenolith_core::exit::{Exit, RawExit, instruction_bytes};
 use xenolith_core::guest_memory::GuestMemory;
 use xenolith_core::hypercall::{self, Caller, Outcome};
@@ -115,7 +116,7 @@ impl Runner {
     fn crash_guest(&mut self, what: &str, esr: u64) {
         let Some(loaded) = &mut self.loaded else { return };
         let pc = loaded.context().pc;
-        log::warn!("{:?}v{}: {what}, syndrome {esr:#x}, at {pc:#x}", loaded.domain.id, loaded.vcpu.id);
+        log::warn!(target: GUEST, "{:?}v{}: {what}, syndrome {esr:#x}, at {pc:#x}", loaded.domain.id, loaded.vcpu.id);
         self.hv.crash(&loaded.domain, what);
     }
 }

@@ -25,7 +25,7 @@ pub fn press(hv: &Hypervisor, key: u8) {
         b'h' => {
             info!("'h' pressed -> showing installed handlers");
             for (key, what) in KEYS {
-                info!(" key '{}' => {what}", char::from(*key));
+                info!(" key '{}' (ascii '{key:02x}') => {what}", char::from(*key));
             }
         }
         b'q' => dump_domains(hv),
@@ -43,7 +43,7 @@ pub fn press(hv: &Hypervisor, key: u8) {
 
 const KEYS: &[(u8, &str)] = &[
     (b'A', "audit references, owners and free pages"),
-    (b'e', "dump event channel info"),
+    (b'e', "dump evtchn info"),
     (b'h', "show this message"),
     (b'm', "memory info"),
     (b'q', "dump domain (and guest debug) info"),
