@@ -164,7 +164,7 @@ impl Hypervisor {
     /// Writes UTC at the guest's clock zero into its shared page.
     pub fn publish_wall_clock(&self, domain: &Domain) {
         let (secs, nsecs) = self.wall_clock.at_boot();
-        write_wall_clock(self.machine, domain.shared_info, secs + domain.time_offset_seconds, nsecs);
+        write_wall_clock(self.machine, domain.shared_info, secs.wrapping_add(domain.time_offset_seconds), nsecs);
     }
 }
 
