@@ -1,0 +1,433 @@
+// SPDX-License-Identifier: GPL-2.0-or-later OR MIT
+/*
+ * The back end of tx copy: beside xen-netback it receives, on the vif's own
+ * interface, what the front end sends over a channel.
+ *
+ * A channel is made when the front end asks for one and ends when the front
+ * end takes its request back, when the vif goes, or when this module does.
+ *
+ * Contexts: as in front.c. The notifier (RTNL held) takes interfaces up and
+ * lets them go; one ordered workqueue speaks with xenstore, never under RTNL.
+ */
+
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/log2.h>
+#include <linux/module.h>
+#include <linux/rtnetlink.h>
+#include <linux/slab.h>
+#include <linux/sysfs.h>
+
+#include "back.h"
+
+/* A front end gets new channels no more often than this. */
+#define PAUSE (HZ / 5)
+
+unsigned int back_slot_pages = 2;
+module_param_named(slot_pages, back_slot_pages, uint, 0444);
+MODULE_PARM_DESC(slot_pages, "pages of slots of a ring, 128 buffers each; a power of two up to 32");
+
+struct net_device *back_napi_dev;
+static struct workqueue_struct *back_wq;
+static atomic_t backs = ATOMIC_INIT(0);
+static DECLARE_WAIT_QUEUE_HEAD(backs_gone);
+
+static struct tx_back *back_of(struct net_device *dev)
+{
+	return container_of(dev->netdev_ops, struct tx_back, ops);
+}
+
+static void add_counters(struct back_counters *sum,
+			 const struct back_counters *c)
+{
+	sum->packets += READ_ONCE(c->packets);
+	sum->bytes += READ_ONCE(c->bytes);
+	sum->slots += READ_ONCE(c->slots);
+	sum->dropped += READ_ONCE(c->dropped);
+	sum->interrupts += READ_ONCE(c->interrupts);
+	sum->polls += READ_ONCE(c->polls);
+	sum->posted_calls += READ_ONCE(c->posted_calls);
+}
+
+static void total(struct tx_back *back, struct back_counters *sum)
+{
+	struct back_set *set;
+	unsigned int i;
+
+	rcu_read_lock();
+	*sum = back->past;
+	set = rcu_dereference(back->set);
+	for (i = 0; set && i < set->count; i++)
+		add_counters(sum, &set->queue[i].counters);
+	rcu_read_unlock();
+}
+
+static void back_get_stats64(struct net_device *dev,
+			     struct rtnl_link_stats64 *stats)
+{
+	struct tx_back *back = back_of(dev);
+	struct back_counters sum;
+
+	if (back->stock->ndo_get_stats64)
+		back->stock->ndo_get_stats64(dev, stats);
+	else
+		netdev_stats_to_stats64(stats, back->stock->ndo_get_stats(dev));
+	total(back, &sum);
+	stats->rx_packets += sum.packets;
+	stats->rx_bytes += sum.bytes;
+	stats->rx_dropped += sum.dropped;
+}
+
+#define BACK_COUNTER(name)						\
+static ssize_t name##_show(struct device *d,				\
+			   struct device_attribute *attr, char *buf)	\
+{									\
+	struct back_counters sum;					\
+									\
+	total(back_of(to_net_dev(d)), &sum);				\
+	return sysfs_emit(buf, "%llu\n", sum.name);			\
+}									\
+static DEVICE_ATTR_RO(name)
+
+BACK_COUNTER(packets);
+BACK_COUNTER(bytes);
+BACK_COUNTER(slots);
+BACK_COUNTER(dropped);
+BACK_COUNTER(interrupts);
+BACK_COUNTER(polls);
+BACK_COUNTER(posted_calls);
+
+/* A line for each queue: what the hypervisor counts. */
+static ssize_t channels_show(struct device *d, struct device_attribute *attr,
+			     char *buf)
+{
+	struct back_set *set;
+	unsigned int i;
+	int len = 0;
+
+	rcu_read_lock();
+	set = rcu_dereference(back_of(to_net_dev(d))->set);
+	for (i = 0; set && i < set->count; i++) {
+		struct txcopy_stats s = { .channel = set->queue[i].channel };
+
+		if (txcopy_op(TXCOPY_STATS, (unsigned long)&s, 0, 0))
+			continue;
+		len += sysfs_emit_at(buf, len,
+				     "channel %u attached %u packets %llu bytes %llu batches %llu full %llu notified %llu suppressed %llu refused %llu unusable %llu woken %llu\n",
+				     s.channel, s.attached, s.packets, s.bytes,
+				     s.batches, s.full, s.notified,
+				     s.suppressed, s.refused, s.unusable,
+				     s.woken);
+	}
+	rcu_read_unlock();
+	return len;
+}
+static DEVICE_ATTR_RO(channels);
+
+static struct attribute *back_attrs[] = {
+	&dev_attr_channels.attr,
+	&dev_attr_packets.attr,
+	&dev_attr_bytes.attr,
+	&dev_attr_slots.attr,
+	&dev_attr_dropped.attr,
+	&dev_attr_interrupts.attr,
+	&dev_attr_polls.attr,
+	&dev_attr_posted_calls.attr,
+	NULL
+};
+
+static const struct attribute_group back_group = {
+	.name = "xenolith_tx",
+	.attrs = back_attrs,
+};
+
+/* End the channels. RTNL. */
+static void close_channels(struct tx_back *back)
+{
+	struct back_set *set = rtnl_dereference(back->set);
+	unsigned int i;
+
+	if (!set)
+		return;
+	rcu_assign_pointer(back->set, NULL);
+	for (i = 0; i < set->count; i++)
+		back_queue_destroy(&set->queue[i]);
+	synchronize_net();
+	for (i = 0; i < set->count; i++)
+		add_counters(&back->past, &set->queue[i].counters);
+	kvfree(set);
+}
+
+/* Make a channel for each queue, or none. RTNL. */
+static int open_channels(struct tx_back *back, unsigned int count)
+{
+	struct back_set *set;
+	unsigned int i;
+	int err = 0;
+
+	set = kvzalloc(struct_size(set, queue, count), GFP_KERNEL);
+	if (!set)
+		return -ENOMEM;
+	set->count = count;
+	for (i = 0; i < count && !err; i++)
+		err = back_queue_create(&set->queue[i], back, i);
+	if (err) {
+		for (i = 0; i < count; i++)
+			back_queue_destroy(&set->queue[i]);
+		kvfree(set);
+		return err;
+	}
+	rcu_assign_pointer(back->set, set);
+	if (netif_running(back->dev))
+		for (i = 0; i < count; i++)
+			back_queue_run(&set->queue[i], true);
+	return 0;
+}
+
+/* What the front end asks for; false if that is nothing we can serve. */
+static bool read_request(struct tx_back *back, u32 *serial, unsigned int *queues)
+{
+	unsigned int version;
+
+	return xenbus_scanf(XBT_NIL, back->otherend, TX_REQUEST, "%u %u %u",
+			    &version, serial, queues) == 3 &&
+	       version == TXCOPY_VERSION && *queues &&
+	       *queues <= TX_MAX_QUEUES &&
+	       /* netback's traffic shaping does not see what we receive. */
+	       xenbus_exists(XBT_NIL, back->vif->nodename, "rate") != 1;
+}
+
+static void negotiate(struct tx_back *back)
+{
+	char answer[TX_ANSWER_SIZE];
+	unsigned int queues, i;
+	struct back_set *set;
+	bool wanted, open;
+	int err = 0, len;
+	u32 serial;
+
+	wanted = read_request(back, &serial, &queues);
+
+	rtnl_lock();
+	open = rtnl_dereference(back->set);
+	rtnl_unlock();
+	if (open && wanted && serial == back->serial)
+		return;
+	if (open) {
+		/* The front end first, so that it asks for no more. */
+		xenbus_rm(XBT_NIL, back->vif->nodename, TX_DIR);
+		rtnl_lock();
+		close_channels(back);
+		rtnl_unlock();
+	}
+	if (!wanted)
+		return;
+	if (time_before(jiffies, back->made + PAUSE)) {
+		queue_delayed_work(back_wq, &back->work, PAUSE);
+		return;
+	}
+	back->made = jiffies;
+
+	rtnl_lock();
+	if (!back->dev) {
+		rtnl_unlock();
+		return;
+	}
+	err = open_channels(back, queues);
+	if (err) {
+		netdev_warn(back->dev, "no tx copy channels: %d\n", err);
+		rtnl_unlock();
+		return;
+	}
+	back->serial = serial;
+	set = rtnl_dereference(back->set);
+	len = scnprintf(answer, sizeof(answer), "%u %u", TXCOPY_VERSION, serial);
+	for (i = 0; i < queues; i++)
+		len += scnprintf(answer + len, sizeof(answer) - len, " %u",
+				 set->queue[i].channel);
+	rtnl_unlock();
+	tx_publish(back->vif->nodename, TX_CHANNELS, answer);
+}
+
+/* The interface is gone, and its channels with it. */
+static void bury(struct tx_back *back)
+{
+	if (back->watching)
+		unregister_xenbus_watch(&back->watch);
+	cancel_delayed_work(&back->work);
+	xenbus_rm(XBT_NIL, back->vif->nodename, TX_DIR);
+	put_device(&back->vif->dev);
+	kfree(back->watch.node);
+	kfree(back->otherend);
+	kfree(back);
+	if (atomic_dec_and_test(&backs))
+		wake_up(&backs_gone);
+}
+
+static void back_work(struct work_struct *work)
+{
+	struct tx_back *back = container_of(to_delayed_work(work),
+					    struct tx_back, work);
+	bool gone;
+
+	rtnl_lock();
+	gone = !back->dev;
+	rtnl_unlock();
+	if (gone) {
+		bury(back);
+		return;
+	}
+	if (!back->watching)
+		back->watching = !register_xenbus_watch(&back->watch);
+	negotiate(back);
+}
+
+static void request_changed(struct xenbus_watch *watch, const char *path,
+			    const char *token)
+{
+	struct tx_back *back = container_of(watch, struct tx_back, watch);
+
+	mod_delayed_work(back_wq, &back->work, 0);
+}
+
+static void take_up(struct net_device *dev)
+{
+	struct xenbus_device *vif = tx_vif(dev, "xen-backend");
+	struct tx_back *back;
+
+	if (!vif || !vif->otherend ||
+	    !(dev->netdev_ops->ndo_get_stats64 || dev->netdev_ops->ndo_get_stats))
+		return;
+	back = kzalloc(sizeof(*back), GFP_KERNEL);
+	if (!back)
+		return;
+	back->otherend = kstrdup(vif->otherend, GFP_KERNEL);
+	back->watch.node = kasprintf(GFP_KERNEL, "%s/" TX_DIR, vif->otherend);
+	if (!back->otherend || !back->watch.node) {
+		kfree(back->watch.node);
+		kfree(back->otherend);
+		kfree(back);
+		return;
+	}
+	back->watch.callback = request_changed;
+	back->vif = vif;
+	get_device(&vif->dev);
+	back->peer = vif->otherend_id;
+	back->made = jiffies - PAUSE;
+	INIT_DELAYED_WORK(&back->work, back_work);
+	atomic_inc(&backs);
+
+	back->dev = dev;
+	back->stock = dev->netdev_ops;
+	back->ops = *dev->netdev_ops;
+	back->ops.ndo_get_stats64 = back_get_stats64;
+	smp_store_release(&dev->netdev_ops, &back->ops);
+	if (sysfs_create_group(&dev->dev.kobj, &back_group))
+		netdev_warn(dev, "no counters in sysfs\n");
+	queue_delayed_work(back_wq, &back->work, 0);
+}
+
+static void let_go(struct net_device *dev)
+{
+	struct tx_back *back = back_of(dev);
+
+	sysfs_remove_group(&dev->dev.kobj, &back_group);
+	close_channels(back);
+	WRITE_ONCE(dev->netdev_ops, back->stock);
+	synchronize_net();
+	back->dev = NULL;
+	mod_delayed_work(back_wq, &back->work, 0);
+}
+
+static void run(struct net_device *dev, bool run)
+{
+	struct back_set *set = rtnl_dereference(back_of(dev)->set);
+	unsigned int i;
+
+	for (i = 0; set && i < set->count; i++)
+		back_queue_run(&set->queue[i], run);
+}
+
+static bool leaving;
+
+static int back_event(struct notifier_block *nb, unsigned long event,
+		      void *data)
+{
+	struct net_device *dev = netdev_notifier_info_to_dev(data);
+	bool ours = dev->netdev_ops->ndo_get_stats64 == back_get_stats64;
+
+	if (event == NETDEV_REGISTER && !ours) {
+		take_up(dev);
+		return NOTIFY_DONE;
+	}
+	if (!ours)
+		return NOTIFY_DONE;
+	switch (event) {
+	case NETDEV_UP:
+		run(dev, true);
+		break;
+	case NETDEV_GOING_DOWN:
+		/* Also said of an interface that stays, when we leave. */
+		if (!leaving)
+			run(dev, false);
+		break;
+	case NETDEV_UNREGISTER:
+		let_go(dev);
+		break;
+	}
+	return NOTIFY_DONE;
+}
+
+static struct notifier_block back_notifier = {
+	.notifier_call = back_event,
+};
+
+static int __init back_init(void)
+{
+	int err;
+
+	if (!tx_copy_offered()) {
+		pr_info("no tx copy here, xen-netback receives\n");
+		return 0;
+	}
+	if (!is_power_of_2(back_slot_pages) ||
+	    back_slot_pages > TXCOPY_MAX_SLOT_PAGES)
+		return -EINVAL;
+	back_napi_dev = alloc_netdev_dummy(0);
+	if (!back_napi_dev)
+		return -ENOMEM;
+	back_wq = alloc_ordered_workqueue(KBUILD_MODNAME, 0);
+	if (!back_wq) {
+		err = -ENOMEM;
+		goto free_dev;
+	}
+	/* Tells of the interfaces that there are, too. */
+	err = register_netdevice_notifier(&back_notifier);
+	if (err)
+		goto destroy_wq;
+	return 0;
+
+destroy_wq:
+	destroy_workqueue(back_wq);
+	back_wq = NULL;
+free_dev:
+	free_netdev(back_napi_dev);
+	return err;
+}
+module_init(back_init);
+
+static void __exit back_exit(void)
+{
+	if (!back_wq)
+		return;
+	leaving = true;
+	/* Tells that every interface goes. */
+	unregister_netdevice_notifier(&back_notifier);
+	wait_event(backs_gone, !atomic_read(&backs));
+	destroy_workqueue(back_wq);
+	free_netdev(back_napi_dev);
+}
+module_exit(back_exit);
+
+MODULE_DESCRIPTION("Xenolith tx copy, the receiving end");
+MODULE_LICENSE("Dual MIT/GPL");

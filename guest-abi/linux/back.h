@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later OR MIT */
+/* The back end: one struct tx_back for each interface of xen-netback. */
+#ifndef XENOLITH_TX_BACK_H
+#define XENOLITH_TX_BACK_H
+
+#include <linux/netdevice.h>
+#include <linux/workqueue.h>
+
+#include "xenolith-tx.h"
+
+#define SLOTS_PER_PAGE (PAGE_SIZE / sizeof(struct txcopy_slot))
+
+struct back_counters {
+	u64 packets;		/* given to the network stack */
+	u64 bytes;		/* of those */
+	u64 slots;		/* consumed */
+	u64 dropped;		/* no memory, or what they said was wrong */
+	u64 interrupts;
+	u64 polls;
+	u64 posted_calls;	/* POSTED hypercalls */
+};
+
+/* The receiving end of a channel. */
+struct back_queue {
+	struct napi_struct napi;
+	struct net_device *dev;		/* the vif */
+	struct page_pool *pool;
+	struct txcopy_ring *ring;
+	struct txcopy_slot *slots;
+	struct page **pages;		/* the buffer of each slot */
+	u32 mask;			/* slots - 1 */
+	u32 consumed;
+	u32 posted;
+	u32 index;
+	u32 channel;
+	int irq;
+	bool running;			/* NAPI is enabled; RTNL */
+	bool created;			/* the hypervisor knows the channel */
+	bool broken;			/* the ring says what cannot be */
+	struct back_counters counters;
+};
+
+struct back_set {
+	unsigned int count;
+	struct back_queue queue[] __counted_by(count);
+};
+
+struct tx_back {
+	struct net_device_ops ops;		/* the interface's, with our get_stats64 */
+	const struct net_device_ops *stock;	/* netback's */
+	struct net_device *dev;			/* NULL once it is gone; RTNL */
+	struct xenbus_device *vif;		/* referenced */
+	domid_t peer;
+	char *otherend;
+	struct back_set __rcu *set;		/* changed under RTNL */
+
+	struct xenbus_watch watch;
+	struct delayed_work work;
+	bool watching;
+	u32 serial;				/* the request that set answers */
+	unsigned long made;			/* when, in jiffies */
+
+	struct back_counters past;		/* of sets that are no more; RTNL */
+};
+
+extern unsigned int back_slot_pages;
+extern struct net_device *back_napi_dev;
+
+int back_queue_create(struct back_queue *q, struct tx_back *back,
+		      unsigned int index);
+void back_queue_run(struct back_queue *q, bool run);
+void back_queue_destroy(struct back_queue *q);
+
+#endif /* XENOLITH_TX_BACK_H */
