@@ -1,0 +1,80 @@
+//! Output: the PV console ring that the toolstack set up, or console_io where there is none. Only the boot CPU prints.
+
+use super::{cpu, hypercall, page::Page};
+use core::fmt::{self, Write};
+use core::mem::offset_of;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst, fence};
+use guest_abi::console::CONSOLEIO_WRITE;
+use guest_abi::event_channel::{EVTCHNOP_SEND, Send};
+use guest_abi::hvm::{HVM_PARAM_CONSOLE_EVTCHN, HVM_PARAM_CONSOLE_PFN, HVMOP_GET_PARAM, HvmParam};
+use guest_abi::io::console::XenconsInterface;
+use guest_abi::xen::{DOMID_SELF, hypercall as nr};
+
+/// Guest frame of the ring; 0: none.
+static RING: AtomicU64 = AtomicU64::new(0);
+static PORT: AtomicU64 = AtomicU64::new(0);
+
+const OUTPUT: u64 = offset_of!(XenconsInterface, output) as u64;
+const CONS: u64 = offset_of!(XenconsInterface, out_cons) as u64;
+const PROD: u64 = offset_of!(XenconsInterface, out_prod) as u64;
+const SIZE: u32 = 2048;
+
+/// Finds the ring.
+pub fn init() {
+    let param = |index| {
+        let mut param = HvmParam { domid: DOMID_SELF, index, ..Default::default() };
+        if hypercall::with(nr::HVM_OP, HVMOP_GET_PARAM, &mut param) == 0 { param.value } else { 0 }
+    };
+    PORT.store(param(HVM_PARAM_CONSOLE_EVTCHN), Relaxed);
+    RING.store(param(HVM_PARAM_CONSOLE_PFN), Relaxed);
+}
+
+/// Prints a line.
+pub fn line(text: fmt::Arguments<'_>) {
+    let _ = Output.write_fmt(text);
+    let _ = Output.write_str("\n");
+}
+
+/// Tells the other end that there is something to read. Seldom, for xenconsoled stops listening to a domain that notifies often.
+pub fn flush() {
+    if RING.load(Relaxed) != 0 {
+        hypercall::event(EVTCHNOP_SEND, &mut Send { port: PORT.load(Relaxed) as u32 });
+    }
+}
+
+/// Waits until all is read, five seconds at most.
+pub fn drain() {
+    if let Some(ring) = ring() {
+        let start = cpu::counter();
+        while ring.read32(CONS) != ring.read32(PROD) && cpu::counter() - start < 5 * cpu::frequency() {}
+    }
+}
+
+fn ring() -> Option<Page> {
+    let gfn = RING.load(Relaxed);
+    (gfn != 0).then(|| Page::window(gfn))
+}
+
+struct Output;
+
+impl Write for Output {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let Some(ring) = ring() else {
+            let at = text.as_ptr().expose_provenance() as u64;
+            hypercall::raw(nr::CONSOLE_IO, [CONSOLEIO_WRITE.into(), text.len() as u64, at, 0, 0]);
+            return Ok(());
+        };
+        for byte in text.bytes() {
+            let prod = ring.read32(PROD);
+            if prod.wrapping_sub(ring.read32(CONS)) >= SIZE {
+                flush();
+                while prod.wrapping_sub(ring.read32(CONS)) >= SIZE {}
+            }
+            ring.write8(OUTPUT + u64::from(prod % SIZE), byte);
+            // The byte before the index that shows it.
+            fence(SeqCst);
+            ring.write32(PROD, prod.wrapping_add(1));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,90 @@
+//! GICv3 at the addresses of Xen's guests: redistributor, CPU interface, and a count of every interrupt taken.
+
+use super::cpu;
+use core::arch::asm;
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use guest_abi::arch_arm::{GUEST_GICV3_GICD_BASE, GUEST_GICV3_GICR0_BASE, GUEST_TIMER_PHYS_NS_PPI, GUEST_TIMER_VIRT_PPI};
+
+/// Interrupts whose arrival is counted: SGIs, PPIs and the first SPIs.
+const COUNTED: usize = 64;
+
+static COUNTS: [[AtomicU32; COUNTED]; cpu::MAX] = [const { [const { AtomicU32::new(0) }; COUNTED] }; cpu::MAX];
+
+const GICD_CTLR: u64 = GUEST_GICV3_GICD_BASE;
+const GICR_WAKER: u64 = 0x14;
+const SGI_FRAME: u64 = 0x1_0000;
+const GICR_IGROUPR0: u64 = SGI_FRAME + 0x80;
+const GICR_ISENABLER0: u64 = SGI_FRAME + 0x100;
+const GICR_ICENABLER0: u64 = SGI_FRAME + 0x180;
+
+/// The redistributor of a vCPU.
+pub const fn redistributor(index: usize) -> u64 {
+    GUEST_GICV3_GICR0_BASE + index as u64 * 0x2_0000
+}
+
+/// Makes this vCPU take interrupts of group 1; all are still disabled.
+pub fn init_cpu(index: usize) {
+    if index == 0 {
+        // ARE, group 1.
+        write32(GICD_CTLR, 0x12);
+    }
+    let frame = redistributor(index);
+    write32(frame + GICR_WAKER, 0);
+    write32(frame + GICR_IGROUPR0, u32::MAX);
+    cpu::write_sysreg!("icc_sre_el1", 7);
+    cpu::write_sysreg!("icc_pmr_el1", 0xff);
+    cpu::write_sysreg!("icc_bpr1_el1", 0);
+    cpu::write_sysreg!("icc_ctlr_el1", 0);
+    cpu::write_sysreg!("icc_igrpen1_el1", 1);
+}
+
+/// Enables an SGI or PPI of this vCPU.
+pub fn enable(intid: u32) {
+    write32(redistributor(cpu::index()) + GICR_ISENABLER0, 1 << intid);
+}
+
+/// Disables an SGI or PPI of this vCPU.
+pub fn disable(intid: u32) {
+    write32(redistributor(cpu::index()) + GICR_ICENABLER0, 1 << intid);
+}
+
+/// How often a vCPU has taken an interrupt.
+pub fn count(index: usize, intid: u32) -> u32 {
+    COUNTS[index][intid as usize].load(Relaxed)
+}
+
+/// `ICC_SGI1R_EL1` with a raw value.
+pub fn send_sgi(value: u64) {
+    cpu::write_sysreg!("icc_sgi1r_el1", value);
+}
+
+/// Takes one interrupt. Timers are masked at their source, for their level stays up.
+pub(super) fn on_irq() {
+    let intid = cpu::read_sysreg!("icc_iar1_el1");
+    if let Some(count) = COUNTS[cpu::index()].get(intid as usize) {
+        count.fetch_add(1, Relaxed);
+    }
+    if intid == u64::from(GUEST_TIMER_VIRT_PPI) {
+        cpu::write_sysreg!("cntv_ctl_el0", 3);
+    }
+    if intid == u64::from(GUEST_TIMER_PHYS_NS_PPI) {
+        cpu::write_sysreg!("cntp_ctl_el0", 3);
+    }
+    if intid < 1020 {
+        cpu::write_sysreg!("icc_eoir1_el1", intid);
+    }
+}
+
+/// Reads a word of the interrupt controller.
+pub fn read32(address: u64) -> u32 {
+    let value: u32;
+    // SAFETY: Device memory of the interrupt controller, no Rust object.
+    unsafe { asm!("ldr {:w}, [{}]", out(reg) value, in(reg) address, options(nostack)) };
+    value
+}
+
+/// Writes a word of the interrupt controller.
+pub fn write32(address: u64, value: u32) {
+    // SAFETY: as in `read32`.
+    unsafe { asm!("str {:w}, [{}]", "dsb sy", in(reg) value, in(reg) address, options(nostack)) };
+}

@@ -1,0 +1,117 @@
+//! Answers and verdicts: what the domain prints.
+//!
+//! `ABI <subject>.<operation> <answer>` for each answer, `FAIL`/`ERROR <subject>.<operation> <why>` for each expectation that did not
+//! hold, `TEST <subject> <verdict>` at the end of a subject, `SUMMARY …` at the end of all. The most severe verdict of a subject wins.
+
+use crate::runtime::console;
+use core::fmt::{self, Display};
+
+/// How a subject went, the least severe first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Verdict {
+    /// The hypervisor did what was expected.
+    Success,
+    /// The machine lacks what the test needs.
+    Skip,
+    /// The test itself is wrong, or could not set up what it needs.
+    Error,
+    /// The hypervisor did something else.
+    Failure,
+}
+
+/// One subject.
+pub struct Subject {
+    /// Its name, the first part of each of its answers.
+    pub name: &'static str,
+    /// What asks its questions.
+    pub run: fn(&mut Test),
+}
+
+/// A subject under way.
+pub struct Test {
+    name: &'static str,
+    verdict: Verdict,
+}
+
+/// The result of a hypercall with a status of its own per operation.
+pub struct Status(pub i64, pub i16);
+
+impl Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "rc={} status={}", self.0, self.1)
+    }
+}
+
+/// The return code of a hypercall, or any other number that is worth telling in decimal.
+pub struct Rc(pub i64);
+
+impl Display for Rc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "rc={}", self.0)
+    }
+}
+
+impl Test {
+    /// Records the answer to one operation.
+    pub fn answer(&mut self, operation: impl Display, answer: impl Display) {
+        console::line(format_args!("ABI {}.{operation} {answer}", self.name));
+    }
+
+    /// Records a return code.
+    pub fn rc(&mut self, operation: impl Display, rc: i64) {
+        self.answer(operation, Rc(rc));
+    }
+
+    /// Records that the hypervisor did something that it must not.
+    pub fn fail(&mut self, operation: impl Display, why: impl Display) {
+        console::line(format_args!("FAIL {}.{operation} {why}", self.name));
+        self.verdict = self.verdict.max(Verdict::Failure);
+    }
+
+    /// Records that the test cannot go on.
+    pub fn error(&mut self, operation: impl Display, why: impl Display) {
+        console::line(format_args!("ERROR {}.{operation} {why}", self.name));
+        self.verdict = self.verdict.max(Verdict::Error);
+    }
+
+    /// Records that the machine lacks something.
+    pub fn skip(&mut self, operation: impl Display, why: impl Display) {
+        console::line(format_args!("SKIP {}.{operation} {why}", self.name));
+        self.verdict = self.verdict.max(Verdict::Skip);
+    }
+}
+
+/// Records an answer that has to be this one, whoever the hypervisor is.
+#[macro_export]
+macro_rules! expect_eq {
+    ($test:expr, $operation:expr, $got:expr, $want:expr) => {{
+        let (got, want) = ($got, $want);
+        $test.answer($operation, got);
+        if got != want {
+            $test.fail($operation, format_args!("{got} instead of {want}"));
+        }
+    }};
+}
+
+/// Runs the subjects and prints the summary.
+pub fn run(subjects: &[Subject]) {
+    let mut counts = [0_u32; 4];
+    for subject in subjects {
+        console::line(format_args!("BEGIN {}", subject.name));
+        console::flush();
+        let mut test = Test { name: subject.name, verdict: Verdict::Success };
+        (subject.run)(&mut test);
+        let (word, count) = match test.verdict {
+            Verdict::Success => ("success", 0),
+            Verdict::Skip => ("skip", 1),
+            Verdict::Error => ("error", 2),
+            Verdict::Failure => ("failure", 3),
+        };
+        counts[count] += 1;
+        console::line(format_args!("TEST {} {word}", subject.name));
+        console::flush();
+    }
+    let [success, skip, error, failure] = counts;
+    console::line(format_args!("SUMMARY {success} success, {skip} skip, {failure} failure, {error} error"));
+    console::flush();
+}
