@@ -73,11 +73,10 @@ fn a_fault_on_the_second_page_writes_nothing() {
     let frames = frames();
     let stage1 = guest(&frames);
     let memory = GuestMemory::new(&frames, &stage1, GUEST);
-    for (last, value) in [(0x2ffc_u64, [0xff_u8; 8])] {
-        assert_eq!(memory.write(GuestPtr::new(last), &value), Err(Fault), "into a read-only page");
-        assert_eq!(memory.read(GuestPtr::<[u8; 4]>::new(last)), Ok([0; 4]));
-        assert!(memory.pin(GuestPtr::<[u8; 8]>::new(last)).is_err());
-    }
+    let last = 0x2ffc;
+    assert_eq!(memory.write(GuestPtr::new(last), &[0xff_u8; 8]), Err(Fault), "into a read-only page");
+    assert_eq!(memory.read(GuestPtr::<[u8; 4]>::new(last)), Ok([0; 4]));
+    assert!(memory.pin(GuestPtr::<[u8; 8]>::new(last)).is_err());
     assert_eq!(memory.read(GuestPtr::<u64>::new(0x3ffc)), Err(Fault), "into a hole");
     drop(memory);
     no_references_left(&frames);

@@ -146,7 +146,7 @@ fn populating_over_something_replaces_it() {
     assert_eq!(w.populate(&w.a, DOMID_SELF, 1, &[RAM + 5]), 1);
     assert_ne!(w.bed.ram(&w.a, 5), old);
     assert_eq!(w.pages(&w.a), 10, "the old page still belongs to the domain");
-    assert_eq!(w.bed.hv.frames.pop_orphan(w.a.vmid).is_some(), true);
+    assert!(w.bed.hv.frames.pop_orphan(w.a.vmid).is_some());
 }
 
 #[test]
