@@ -32,7 +32,7 @@ pub fn target_elf(profile: &str) -> PathBuf {
 
 /// The loadable segments of an ELF file at their physical addresses, from the lowest one on. What only takes memory at run time
 /// (.bss at the end) is left out.
-fn flatten(file: &[u8]) -> Result<Vec<u8>> {
+pub fn flatten(file: &[u8]) -> Result<Vec<u8>> {
     let elf: ElfFile64<'_, Endianness> = ElfFile64::parse(file).context("cargo built no ELF file")?;
     let endian = elf.endian();
     let loaded = |header: &&elf::ProgramHeader64<Endianness>| header.p_type(endian) == elf::PT_LOAD && header.p_filesz(endian) > 0;

@@ -1,5 +1,6 @@
 //! `cargo xtask`: builds Xenolith, fetches Debian for it, boots both in QEMU, demonstrates and tests them.
 
+mod abi;
 mod apt;
 mod console;
 mod demo;
@@ -8,6 +9,7 @@ mod guests;
 mod host;
 mod image;
 mod initrd;
+mod modules;
 mod qemu;
 mod report;
 mod run;
@@ -43,6 +45,8 @@ enum Task {
     },
     /// Fetch Debian's kernel, Xen and tools, and pack the roots of Dom0 and DomU
     Guests,
+    /// Build the Linux modules of tx copy (KDIR= names other kernel headers); their folder is the last line of the output
+    Modules,
     /// Boot Dom0 with its console on this terminal
     Run {
         #[command(flatten)]
@@ -83,6 +87,10 @@ fn perform(task: Task) -> Result<()> {
             let guests = guests::guests()?;
             print!("{}", guests.versions()?);
             println!("{}", guests.kernel().display());
+            Ok(())
+        }
+        Task::Modules => {
+            println!("{}", modules::modules()?.display());
             Ok(())
         }
         Task::Run { options, cmd } => run::run(options, cmd.as_deref()),

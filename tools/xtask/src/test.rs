@@ -1,7 +1,7 @@
 //! `cargo xtask test`: what CI runs. Formatting, lints, host tests, the image, and whole-machine scenarios.
 
 use crate::scenario::{self, Scenario};
-use crate::{guests, host, image, qemu, toolchain};
+use crate::{abi, guests, host, image, qemu, toolchain};
 use anyhow::{Context, Result, bail, ensure};
 use std::process::Command;
 use std::time::Instant;
@@ -18,7 +18,10 @@ pub struct Options {
     /// Only show the names of the scenarios
     #[arg(long)]
     list: bool,
-    /// Only these scenarios
+    /// With `abi`: first ask Debian's Xen again, and keep its answers
+    #[arg(long)]
+    renew: bool,
+    /// Only these scenarios, or `abi`: every answer of the hypercall ABI against Debian's Xen
     scenarios: Vec<String>,
 }
 
@@ -43,6 +46,9 @@ struct Tally {
 
 /// Runs the tests; the last line it prints is the summary.
 pub fn test(options: &Options) -> Result<()> {
+    if options.scenarios == ["abi"] {
+        return abi::abi(options.renew);
+    }
     let scenarios = scenario::all();
     if options.list {
         scenarios.iter().for_each(|scenario| println!("{}{}", scenario.name, if scenario.long { " (--all)" } else { "" }));

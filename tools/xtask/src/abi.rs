@@ -1,0 +1,198 @@
+//! `cargo xtask test abi`: the test domain's answers from Xenolith against those of Debian's Xen.
+//!
+//! Xen's answers are kept in `tests/guests/golden`; `--renew` asks Xen again. A difference fails unless `expected-differences.txt`
+//! gives a reason for it.
+
+use crate::console::Machine;
+use crate::guests::{self, Guests};
+use crate::initrd::Root;
+use crate::qemu::{self, Modules, Options};
+use crate::{host, image, toolchain};
+use anyhow::{Context, Result, ensure};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const CONFIG: &str = "name = 'abi'\nkernel = '/guest/abi.img'\nmemory = 32\nvcpus = 2\n";
+/// Runs the domain and shows what it said once it is gone, so that no other voice breaks a line.
+const RUN: &str = "xl create /guest/abi.cfg; i=0; while xl domid abi >/dev/null 2>&1 && [ $i -lt 120 ]; do sleep 1; i=$((i+1)); done; \
+    cat /var/log/xen/console/guest-abi.log";
+
+/// Answers by operation. An operation that is asked again has the number of the time behind it: `name#2`.
+type Answers = BTreeMap<String, String>;
+
+/// What a domain said: its answers, and its own verdicts that are not success.
+struct Said {
+    answers: Answers,
+    complaints: Vec<String>,
+}
+
+/// Runs the suite; the last line it prints is the summary.
+pub fn abi(renew: bool) -> Result<()> {
+    let guests = guests::guests()?;
+    let modules = modules(&guests)?;
+    let golden = golden_file(&guests)?;
+    if renew || !golden.is_file() {
+        eprintln!("abi: asking Debian's Xen");
+        let said = ask("xen", &guests, &modules)?;
+        ensure!(said.complaints.is_empty(), "the test domain complains about Xen itself:\n{}", said.complaints.join("\n"));
+        let lines = said.answers.iter().map(|(name, answer)| format!("{name} {answer}\n"));
+        fs::write(&golden, lines.collect::<String>()).context("cannot write Xen's answers")?;
+        eprintln!("abi: {} answers in {}", said.answers.len(), golden.display());
+    }
+    let xen = fs::read_to_string(&golden)?;
+    let xen: Answers = xen.lines().filter_map(|line| line.split_once(' ')).map(|(name, answer)| (name.into(), answer.into())).collect();
+    eprintln!("abi: asking Xenolith");
+    let ours = ask("xenolith", &guests, &modules)?;
+    compare(&xen, &ours)
+}
+
+fn compare(xen: &Answers, ours: &Said) -> Result<()> {
+    let listed = fs::read_to_string(folder().join("expected-differences.txt")).unwrap_or_default();
+    let expected = expectations(&listed);
+    let names: BTreeSet<_> = xen.keys().chain(ours.answers.keys()).collect();
+    let (mut passed, mut failed, mut skipped, mut table) = (0, ours.complaints.len(), 0, String::new());
+    let mut used = BTreeSet::new();
+    for name in names {
+        let none = String::from("no answer");
+        let (theirs, our) = (xen.get(name).unwrap_or(&none), ours.answers.get(name).unwrap_or(&none));
+        let reason = expected.iter().find(|(pattern, _)| matches(pattern, name));
+        let verdict = match reason {
+            _ if theirs == our => {
+                passed += 1;
+                "same".to_string()
+            }
+            Some((pattern, reason)) => {
+                skipped += 1;
+                used.insert(pattern);
+                format!("explained: {reason}")
+            }
+            None => {
+                failed += 1;
+                println!("DIFFERENT {name}\n    Xen:      {theirs}\n    Xenolith: {our}");
+                "DIFFERENT".into()
+            }
+        };
+        table += &format!("{name}\n    Xen:      {theirs}\n    Xenolith: {our}\n    {verdict}\n");
+    }
+    ours.complaints.iter().for_each(|line| println!("{line}"));
+    for (pattern, _) in expected.iter().filter(|(pattern, _)| !used.contains(pattern)) {
+        println!("expected-differences.txt: nothing differs any more for {pattern}");
+    }
+    let report = scratch()?.join("report.txt");
+    fs::write(&report, table)?;
+    println!("every answer of both: {}", report.display());
+    println!("{passed} passed, {failed} failed, {skipped} skipped");
+    std::process::exit(i32::from(failed > 0 || passed == 0));
+}
+
+/// The lines `PATTERN | REASON` of the file of expected differences.
+fn expectations(text: &str) -> Vec<(&str, &str)> {
+    text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once(" | ")).collect()
+}
+
+/// Whether `name` fits `pattern`, in which `*` stands for anything.
+fn matches(pattern: &str, name: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == name,
+        Some((start, rest)) => name
+            .strip_prefix(start)
+            .is_some_and(|name| (0..=name.len()).filter(|from| name.is_char_boundary(*from)).any(|from| matches(rest, &name[from..]))),
+    }
+}
+
+/// Boots a hypervisor and runs the domain there.
+fn ask(hypervisor: &str, guests: &Guests, modules: &Modules) -> Result<Said> {
+    let options = Options::default();
+    let qemu = qemu::command(&options, &qemu::hypervisor(hypervisor, guests)?, modules)?;
+    let mut machine = Machine::start(qemu, &scratch()?.join(format!("{hypervisor}.log")))?;
+    let said = machine.wait_for_dom0(240).and_then(|()| machine.sh(RUN, 200));
+    said.and_then(|said| listen(&said)).with_context(|| format!("{hypervisor}\n{}", machine.tail()))
+}
+
+fn listen(said: &str) -> Result<Said> {
+    ensure!(
+        said.contains("\nSUMMARY "),
+        "the test domain did not come to its end: {}",
+        said.lines().next_back().unwrap_or("it said nothing")
+    );
+    let (mut answers, mut times) = (Answers::new(), BTreeMap::<&str, u32>::new());
+    for (name, answer) in said.lines().filter_map(|line| line.strip_prefix("ABI ")?.trim_end().split_operation()) {
+        let time = times.entry(name).and_modify(|time| *time += 1).or_insert(1);
+        let name = name.replace(' ', "_");
+        answers.insert(if *time == 1 { name } else { format!("{name}#{time}") }, answer.into());
+    }
+    let complaint = |line: &&str| ["FAIL ", "ERROR ", "FATAL "].iter().any(|word| line.starts_with(word));
+    Ok(Said { answers, complaints: said.lines().filter(complaint).map(String::from).collect() })
+}
+
+/// Splitting a line of the domain at the end of its operation: the first blank that is in no bracket.
+trait Operation {
+    fn split_operation(&self) -> Option<(&str, &str)>;
+}
+
+impl Operation for str {
+    fn split_operation(&self) -> Option<(&str, &str)> {
+        let mut depth = 0_i32;
+        let end = self.char_indices().find(|(_, c)| {
+            depth += i32::from(matches!(c, '(' | '[')) - i32::from(matches!(c, ')' | ']'));
+            *c == ' ' && depth == 0
+        })?;
+        Some((&self[..end.0], &self[end.0 + 1..]))
+    }
+}
+
+/// Dom0's kernel and its root with the test domain added: Linux unpacks one archive behind the other.
+fn modules(guests: &Guests) -> Result<Modules> {
+    host::run(toolchain::cargo("build")?.args(["--package", "test-domain", "--release"])).context("the test domain does not build")?;
+    let elf = host::target_dir().join(toolchain::TARGET).join("release/test-domain");
+    let mut root = Root::default();
+    root.file("guest/abi.img", image::flatten(&fs::read(&elf)?)?, 0o644);
+    root.file("guest/abi.cfg", CONFIG, 0o644);
+    let mut archive = fs::read(guests.initrd())?;
+    archive.resize(archive.len().next_multiple_of(512), 0);
+    archive.extend(root.pack()?);
+    let initrd = scratch()?.join("dom0.cpio");
+    fs::write(&initrd, archive)?;
+    Ok(Modules { initrd: Some(initrd), ..Modules::of(guests) })
+}
+
+/// Where the answers of this very Xen are kept.
+fn golden_file(guests: &Guests) -> Result<PathBuf> {
+    let versions = guests.versions()?;
+    let package = versions.lines().find(|line| line.starts_with("xen-hypervisor-4")).context("the guests hold no Xen")?;
+    let version = package.split('_').nth(1).unwrap_or(package);
+    let name: String = version.chars().map(|c| if c.is_ascii_alphanumeric() || "+-.".contains(c) { c } else { '_' }).collect();
+    Ok(folder().join("golden").join(format!("xen-{name}.txt")))
+}
+
+fn folder() -> PathBuf {
+    host::workspace().join("tests/guests")
+}
+
+fn scratch() -> Result<PathBuf> {
+    let dir: PathBuf = Path::new(&host::target_dir()).join("xenolith/abi");
+    fs::create_dir_all(&dir)?;
+    Ok(dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{listen, matches};
+
+    #[test]
+    fn answers_are_told_apart() {
+        let said = "BEGIN a\nABI a.op(null, 1) rc=-14\nABI a.op rc=0\nABI a.op rc=1\nFAIL a.op why\nSUMMARY 1 success\n";
+        let said = listen(said).unwrap();
+        let answers: Vec<_> = said.answers.iter().map(|(name, answer)| format!("{name} {answer}")).collect();
+        assert_eq!(answers, ["a.op rc=0", "a.op#2 rc=1", "a.op(null,_1) rc=-14"]);
+        assert_eq!(said.complaints, ["FAIL a.op why"]);
+        assert!(listen("ABI a.op rc=0\n").is_err());
+    }
+
+    #[test]
+    fn a_star_stands_for_anything() {
+        assert!(matches("a.*(1)", "a.b(1)") && matches("a.*", "a.") && matches("*.read*x", "v.read8[x"));
+        assert!(!matches("a.*(1)", "a.b(2)") && !matches("a.b", "a.bc"));
+    }
+}
