@@ -67,6 +67,8 @@ fn command(request: &Request<'_>, cmd: u32) -> Result<(), Errno> {
         abi::XEN_SYSCTL_NUMAINFO => numa_info(request),
         abi::XEN_SYSCTL_CPUPOOL_OP => cpupool::cpupool_op(request),
         abi::XEN_SYSCTL_SCHEDULER_OP => scheduler_op(request),
+        // Not built with coverage.
+        abi::XEN_SYSCTL_COVERAGE_OP => Err(Errno::EOPNOTSUPP),
         _ => Err(Errno::ENOSYS),
     }
 }

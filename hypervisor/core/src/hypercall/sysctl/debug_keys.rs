@@ -32,7 +32,11 @@ pub fn press(hv: &Hypervisor, key: u8) {
         b'r' => dump_run_queues(hv),
         b'e' => dump_events(hv),
         b't' => dump_txcopy(hv),
-        b'm' => info!("free pages {} of {}", hv.frames.free_pages(), hv.frames.total_pages()),
+        b'm' => {
+            info!("Physical memory information:");
+            info!("    Xen heap: 0kB free");
+            info!("    Dom heap: {}kB free", hv.free_bytes() / 1024);
+        }
         b'A' => match hv.frames.audit() {
             Ok(()) => info!("AUDIT ok pages={} free={}", hv.frames.total_pages(), hv.frames.free_pages()),
             Err(error) => info!("AUDIT failed: {error:?}"),
