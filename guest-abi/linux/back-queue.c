@@ -27,6 +27,9 @@
  */
 #define COPYBREAK	256
 
+/* What a packet of up to half a page is charged for. */
+#define HALF_PAGE_TRUESIZE SKB_TRUESIZE(SKB_WITH_OVERHEAD(PAGE_SIZE / 2))
+
 static void post(struct back_queue *q, struct page *page)
 {
 	u32 i = q->posted++ & q->mask;
@@ -149,6 +152,14 @@ static struct sk_buff *large_packet(struct back_queue *q, u32 n, u32 total)
 		dev_kfree_skb_any(skb);
 		return NULL;
 	}
+	/*
+	 * A frame of the usual size fills not half of its page. Charged for all
+	 * of it, a socket would hold 48 of them, fewer than come at once while
+	 * its reader waits for the CPU; netback charges no more than the bytes.
+	 */
+	if (n == 1 && skb->truesize > HALF_PAGE_TRUESIZE &&
+	    len <= PAGE_SIZE / 2)
+		skb->truesize = HALF_PAGE_TRUESIZE;
 	return skb;
 }
 

@@ -102,15 +102,20 @@ fn unpack(dir: &Path, home: &Path, release: &str) -> Result<()> {
         fs::write(&makefile, text.replace("/usr/src/", &format!("{}/usr/src/", home.display())))?;
     }
     let scripts = dir.join(format!("usr/lib/linux-kbuild-{version}/scripts"));
-    ["basic/fixdep", "mod/modpost"].iter().try_for_each(|program| wrap(&scripts.join(program), &home.join(HOST.1)))
+    // Debian's modpost only starts the program for the kernel's byte order and word size, beside it.
+    [("basic/fixdep", "elf"), ("mod/modpost", "real-lsb-64")]
+        .iter()
+        .try_for_each(|(program, real)| wrap(&scripts.join(program), real, &home.join(HOST.1)))
 }
 
-/// Makes `program` run under this dynamic linker and the libraries beside it.
-fn wrap(program: &Path, linker: &Path) -> Result<()> {
-    let real = program.with_extension("elf");
-    fs::rename(program, &real).with_context(|| format!("the headers hold no {}", program.display()))?;
+/// Makes `program` start the ELF file of that name and the ending `real` under this dynamic linker and the libraries beside it.
+fn wrap(program: &Path, real: &str, linker: &Path) -> Result<()> {
+    let elf = program.with_extension(real);
+    if !elf.exists() {
+        fs::rename(program, &elf).with_context(|| format!("the headers hold no {}", program.display()))?;
+    }
     let libraries = linker.parent().unwrap_or(Path::new("/"));
-    let script = format!("#!/bin/sh\nexec '{}' --library-path '{}' \"$0.elf\" \"$@\"\n", linker.display(), libraries.display());
+    let script = format!("#!/bin/sh\nexec '{}' --library-path '{}' \"$0.{real}\" \"$@\"\n", linker.display(), libraries.display());
     fs::write(program, script)?;
     fs::set_permissions(program, fs::Permissions::from_mode(0o755))?;
     Ok(())
