@@ -126,6 +126,8 @@ fn simple(request: &Request<'_>, domain: &Arc<Domain>) -> Result<(), Errno> {
         abi::XEN_DOMCTL_GET_PAGING_MEMPOOL_SIZE => memory::get_pool(request, domain),
         abi::XEN_DOMCTL_IOMEM_PERMISSION => memory::iomem_permission(request, domain),
         abi::XEN_DOMCTL_MEMORY_MAPPING => memory::memory_mapping(request, domain),
+        // The control domain has no interrupt to give away.
+        abi::XEN_DOMCTL_BIND_PT_IRQ => Err(Errno::EPERM),
         // Neither an IOMMU nor cache colouring.
         abi::XEN_DOMCTL_ASSIGN_DEVICE
         | abi::XEN_DOMCTL_TEST_ASSIGN_DEVICE

@@ -33,15 +33,15 @@ pub fn create(request: &Request<'_>) -> Result<(), Errno> {
     {
         return Err(Errno::EINVAL);
     }
-    if !matches!(wanted.arch.gic_version, arch::XEN_DOMCTL_CONFIG_GIC_NATIVE | arch::XEN_DOMCTL_CONFIG_GIC_V3)
-        || wanted.arch.sve_vl != 0
-        || wanted.arch.tee_type != 0
-    {
+    if wanted.arch.gic_version > arch::XEN_DOMCTL_CONFIG_GIC_V3 || wanted.arch.sve_vl != 0 || wanted.arch.tee_type != 0 {
         return Err(Errno::EINVAL);
     }
     let spis = wanted.arch.nr_spis.checked_next_multiple_of(32).filter(|n| *n <= MAX_SPIS).ok_or(Errno::EINVAL)?;
     if hv.free_bytes() < RESERVE {
         return Err(Errno::ENOMEM);
+    }
+    if wanted.arch.gic_version == arch::XEN_DOMCTL_CONFIG_GIC_V2 {
+        return Err(Errno::ENODEV);
     }
     let asked = request.header.domain;
     let limit = |n: i32, default: u32| u32::try_from(n).unwrap_or(default);

@@ -3,7 +3,7 @@
 use super::{Request, Step};
 use crate::addr::{Gfn, Mfn, PAGE_SIZE};
 use crate::domain::Domain;
-use crate::p2m::P2mType;
+use crate::p2m::{P2m, P2mType};
 use alloc::sync::Arc;
 use guest_abi::domctl as abi;
 use guest_abi::errno::Errno;
@@ -59,10 +59,24 @@ pub fn get_pool(request: &Request<'_>, domain: &Arc<Domain>) -> Result<(), Errno
     request.reply(&abi::PagingMempool { size: domain.p2m.pool() * PAGE_SIZE })
 }
 
-/// Permissions are not kept: what may be mapped is checked when it is mapped.
+/// Permissions are not kept: what may be mapped is checked when it is mapped, and here so that the tools get their answer early.
 pub fn iomem_permission(request: &Request<'_>, _domain: &Arc<Domain>) -> Result<(), Errno> {
     let wanted: abi::IomemPermission = request.payload()?;
-    wanted.first_mfn.checked_add(wanted.nr_mfns).map(|_| ()).ok_or(Errno::EINVAL)
+    let end = wanted.first_mfn.checked_add(wanted.nr_mfns).ok_or(Errno::EINVAL)?;
+    if may_give(&request.caller.domain.p2m, wanted.first_mfn, end) { Ok(()) } else { Err(Errno::EPERM) }
+}
+
+/// Whether a domain may give away device frames: it has them mapped itself, as the machine has them. So nobody gets RAM, which would
+/// bypass ownership, nor what the hypervisor drives: interrupt controller and UART. Ends at the first frame that is not so.
+fn may_give(owner: &P2m, first: u64, end: u64) -> bool {
+    let mut mfn = first;
+    while mfn < end {
+        match owner.lookup(Gfn(mfn)) {
+            Some(found) if found.kind.is_mmio() && found.mfn == Mfn(mfn) => mfn = (mfn | ((1 << found.order) - 1)) + 1,
+            _ => return false,
+        }
+    }
+    true
 }
 
 /// Maps device memory into a domain, or unmaps it.
@@ -74,8 +88,7 @@ pub fn memory_mapping(request: &Request<'_>, domain: &Arc<Domain>) -> Result<(),
     }
     let end = wanted.first_mfn.checked_add(count).ok_or(Errno::EINVAL)?;
     wanted.first_gfn.checked_add(count).ok_or(Errno::EINVAL)?;
-    // Device memory only: RAM would bypass ownership.
-    if (wanted.first_mfn..end).any(|mfn| hv.frames.info(Mfn(mfn)).is_some()) {
+    if !may_give(&request.caller.domain.p2m, wanted.first_mfn, end) {
         return Err(Errno::EPERM);
     }
     let mut edit = domain.p2m.edit(&hv.frames);
