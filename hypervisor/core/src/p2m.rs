@@ -8,6 +8,7 @@
 mod drain;
 mod edit;
 mod entry;
+mod recent;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -21,7 +22,8 @@ use crate::frames::{FrameKind, FrameTable};
 use crate::lock::Lock;
 use core::sync::atomic::{AtomicU64, Ordering};
 use drain::Drain;
-use entry::{Meaning, order_at, pages_at};
+use entry::{Entry, Meaning, order_at, pages_at};
+use recent::Recent;
 use table::{Geometry, Tables};
 
 /// Why a stage-2 change was refused. Nothing was changed.
@@ -79,6 +81,8 @@ pub struct P2m {
     tables: Tables,
     /// Highest guest frame ever mapped + 1.
     mapped_limit: AtomicU64,
+    /// Leaves found lately. Used under the lock; an edit forgets them.
+    recent: Recent,
     state: Lock<Option<Drain>>,
 }
 
@@ -95,7 +99,7 @@ impl P2m {
             pool_limit: AtomicU64::new(pool),
             pool_used: AtomicU64::new(0),
         };
-        Ok(Self { tables, mapped_limit: AtomicU64::new(0), state: Lock::new(None) })
+        Ok(Self { tables, mapped_limit: AtomicU64::new(0), recent: Recent::new(), state: Lock::new(None) })
     }
 
     /// The base of the root table, for `VTTBR_EL2.BADDR`.
@@ -137,14 +141,20 @@ impl P2m {
         if state.is_some() {
             return None;
         }
-        self.find(gfn)
+        if let Some((entry, level)) = self.recent.find(gfn) {
+            return mapping(gfn, entry, level);
+        }
+        let slot = self.tables.walk(gfn, entry::PAGE_LEVEL);
+        let found = mapping(gfn, slot.entry, slot.level);
+        if found.is_some() {
+            self.recent.note(gfn, slot.entry, slot.level);
+        }
+        found
     }
 
     fn find(&self, gfn: Gfn) -> Option<Mapping> {
         let slot = self.tables.walk(gfn, entry::PAGE_LEVEL);
-        let Meaning::Leaf(mfn, kind) = slot.meaning() else { return None };
-        let offset = gfn.0 & (pages_at(slot.level) - 1);
-        Some(Mapping { mfn: mfn.checked_add(offset)?, kind, order: order_at(slot.level) })
+        mapping(gfn, slot.entry, slot.level)
     }
 
     /// The machine page of the domain's own RAM at `gfn`, referenced; the caller puts it. `write`: only if the domain may write it.
@@ -185,4 +195,11 @@ impl P2m {
         self.tables.pool_limit.store(pages, Ordering::Relaxed);
         Ok(())
     }
+}
+
+/// What a leaf at `level` maps `gfn` to.
+fn mapping(gfn: Gfn, entry: Entry, level: u8) -> Option<Mapping> {
+    let Meaning::Leaf(mfn, kind) = entry.meaning(level) else { return None };
+    let offset = gfn.0 & (pages_at(level) - 1);
+    Some(Mapping { mfn: mfn.checked_add(offset)?, kind, order: order_at(level) })
 }

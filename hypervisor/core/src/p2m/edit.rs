@@ -24,7 +24,9 @@ pub struct Edit<'a> {
 
 impl<'a> Edit<'a> {
     pub(super) fn new(p2m: &'a P2m, frames: &'a FrameTable) -> Self {
-        Self { p2m, frames, state: p2m.state.lock(), stale: false, changed: false }
+        let state = p2m.state.lock();
+        p2m.recent.forget();
+        Self { p2m, frames, state, stale: false, changed: false }
     }
 
     /// What `gfn` is mapped to now.
