@@ -119,7 +119,7 @@ static struct sk_buff *small_packet(struct back_queue *q, u32 len)
 /* The packet in the next n slots: the first is its head, the others frags. */
 static struct sk_buff *large_packet(struct back_queue *q, u32 n, u32 total)
 {
-	u32 len = min(q->slots[q->consumed & q->mask].len, (u32)BUFFER_SIZE);
+	u32 len = min_t(u32, q->slots[q->consumed & q->mask].len, BUFFER_SIZE);
 	struct page *page = take_buffer(q);
 	struct sk_buff *skb;
 	u32 i;
@@ -138,7 +138,7 @@ static struct sk_buff *large_packet(struct back_queue *q, u32 n, u32 total)
 	skb_reserve(skb, HEADROOM);
 	skb_put(skb, len);
 	for (i = 1; i < n; i++) {
-		len = min(q->slots[q->consumed & q->mask].len, (u32)BUFFER_SIZE);
+		len = min_t(u32, q->slots[q->consumed & q->mask].len, BUFFER_SIZE);
 		page = i <= MAX_SKB_FRAGS ? take_buffer(q) : NULL;
 		if (!page) {
 			/* take_buffer has consumed the slot, if it was called. */
@@ -197,7 +197,8 @@ static void receive(struct back_queue *q, u32 n)
 static int back_poll(struct napi_struct *napi, int budget)
 {
 	struct back_queue *q = container_of(napi, struct back_queue, napi);
-	u32 completed = smp_load_acquire(&q->ring->completed);
+	/* Before all that is read of the slots and their buffers. */
+	u32 completed = virt_load_acquire(&q->ring->completed);
 	int work = 0;
 
 	q->counters.polls++;
@@ -215,8 +216,9 @@ static int back_poll(struct napi_struct *napi, int budget)
 		work++;
 	}
 	if (work) {
-		smp_store_release(&q->ring->posted, q->posted);
-		smp_mb();
+		/* After the slots; then we see SENDER_WAITS or the hypervisor this. */
+		virt_store_release(&q->ring->posted, q->posted);
+		virt_mb();
 		if (READ_ONCE(q->ring->flags) & TXCOPY_RING_SENDER_WAITS) {
 			q->counters.posted_calls++;
 			txcopy_op(TXCOPY_POSTED, q->channel, 0, 0);
@@ -224,7 +226,8 @@ static int back_poll(struct napi_struct *napi, int budget)
 	}
 	if (work < budget && napi_complete_done(napi, work) && !q->broken) {
 		WRITE_ONCE(q->ring->event_at, q->consumed);
-		smp_mb();
+		/* We see what is completed, or the hypervisor event_at. */
+		virt_mb();
 		if (READ_ONCE(q->ring->completed) != q->consumed)
 			napi_schedule(napi);
 	}
@@ -322,8 +325,8 @@ static int make_channel(struct back_queue *q, domid_t sender)
 		return err;
 	q->channel = create.channel;
 	q->created = true;
-	/* Making the channel has cleared the header. */
-	smp_store_release(&q->ring->posted, q->posted);
+	/* Making the channel has cleared the header. After the slots. */
+	virt_store_release(&q->ring->posted, q->posted);
 	return 0;
 }
 

@@ -321,6 +321,7 @@ static void take_up(struct net_device *dev)
 	back->stock = dev->netdev_ops;
 	back->ops = *dev->netdev_ops;
 	back->ops.ndo_get_stats64 = back_get_stats64;
+	/* get_stats64 may run: it must see all of the above. */
 	smp_store_release(&dev->netdev_ops, &back->ops);
 	if (sysfs_create_group(&dev->dev.kobj, &back_group))
 		netdev_warn(dev, "no counters in sysfs\n");

@@ -155,10 +155,10 @@ static bool stock_has_drained(struct tx_front *front)
 {
 	unsigned int tries, i;
 
-	for (tries = 0; tries < 20; tries++) {
+	for (tries = 0; tries < 10; tries++) {
 		bool stopped = false;
 
-		msleep(10);
+		msleep(20);
 		for (i = 0; i < front->dev->real_num_tx_queues; i++)
 			stopped |= netif_tx_queue_stopped(netdev_get_tx_queue(front->dev, i));
 		if (!stopped)
