@@ -90,6 +90,8 @@ fn call(hv: &Hypervisor, caller: &Caller<'_>, number: u64, args: Args) -> Outcom
         nr::HVM_OP => hvm::hvm_op(hv, caller, a0, a1).into(),
         nr::SYSCTL => sysctl::sysctl(hv, caller, a0),
         nr::DOMCTL => domctl::domctl(hv, caller, args),
+        // Debian's Xen has the parameter tree, but not for guests.
+        nr::HYPFS_OP if !caller.domain.privileged => Err(Errno::EPERM).into(),
         guest_abi::txcopy::TXCOPY_OP => txcopy::txcopy_op(hv, caller, args),
         _ => Err(Errno::ENOSYS).into(),
     }

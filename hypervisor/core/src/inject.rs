@@ -64,8 +64,8 @@ const EC_DATA_ABORT_LOWER: u64 = 0x24;
 const EC_INSTRUCTION_ABORT_LOWER: u64 = 0x20;
 /// Added to the class of an abort that is not from a lower exception level.
 const EC_SAME_LEVEL: u64 = 1;
-/// Synchronous external abort, not on a table walk: the guest's tables are right, nothing answers at the address.
-const FSC_EXTERNAL: u64 = 0b01_0000;
+/// What Xen says: an address size fault, level 0. A guest's handler looks only at the address of the access.
+const FSC: u64 = 0;
 
 /// Whether a PSTATE is that of a program, EL0 of either width.
 pub const fn is_user(pstate: u64) -> bool {
@@ -74,7 +74,7 @@ pub const fn is_user(pstate: u64) -> bool {
 
 /// Takes `exception` to EL1.
 pub fn inject(exception: Exception, at: Interrupted) -> Injection {
-    let abort = |class: u64| (if is_user(at.pstate) { class } else { class + EC_SAME_LEVEL }) << 26 | FSC_EXTERNAL;
+    let abort = |class: u64| (if is_user(at.pstate) { class } else { class + EC_SAME_LEVEL }) << 26 | FSC;
     let (syndrome, far) = match exception {
         Exception::Undefined => (0, None),
         Exception::DataAbort(va) => (abort(EC_DATA_ABORT_LOWER), Some(va.0)),
@@ -140,10 +140,10 @@ mod tests {
         let va = GuestVa(0xffff_8000_1234_5678);
         let user = Interrupted { pstate: 0, ..KERNEL };
         let esr = |exception, at| (inject(exception, at).esr, inject(exception, at).far);
-        assert_eq!(esr(Exception::DataAbort(va), KERNEL), (0x9600_0010, Some(va.0)));
-        assert_eq!(esr(Exception::DataAbort(va), user), (0x9200_0010, Some(va.0)));
-        assert_eq!(esr(Exception::InstructionAbort(va), KERNEL), (0x8600_0010, Some(va.0)));
-        assert_eq!(esr(Exception::InstructionAbort(va), user), (0x8200_0010, Some(va.0)));
+        assert_eq!(esr(Exception::DataAbort(va), KERNEL), (0x9600_0000, Some(va.0)));
+        assert_eq!(esr(Exception::DataAbort(va), user), (0x9200_0000, Some(va.0)));
+        assert_eq!(esr(Exception::InstructionAbort(va), KERNEL), (0x8600_0000, Some(va.0)));
+        assert_eq!(esr(Exception::InstructionAbort(va), user), (0x8200_0000, Some(va.0)));
     }
 
     #[test]

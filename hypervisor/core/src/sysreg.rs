@@ -85,8 +85,6 @@ const fn fields<const N: usize>(lowest_bits: [u32; N]) -> u64 {
 
 /// OSLSR_EL1.OSLM: the OS lock exists and is not locked.
 const OSLM: u64 = 1 << 3;
-/// MDCCSR_EL0.TXfull: whoever probes the debug channel sees that nobody takes its bytes.
-const TX_FULL: u64 = 1 << 29;
 
 #[rustfmt::skip]
 const TABLE: &[(SysReg, Policy)] = &[
@@ -101,7 +99,7 @@ const TABLE: &[(SysReg, Policy)] = &[
     (encoding(2, 0,  1,  0, 4), WriteOnly),                 // OSLAR_EL1
     (encoding(2, 0,  1,  1, 4), Constant(OSLM)),            // OSLSR_EL1
     (encoding(2, 0,  1,  3, 4), RazWi),                     // OSDLR_EL1
-    (encoding(2, 3,  0,  1, 0), ConstantForAll(TX_FULL)),   // MDCCSR_EL0
+    (encoding(2, 3,  0,  1, 0), ConstantForAll(0)),         // MDCCSR_EL0
     (encoding(2, 3,  0,  4, 0), RazWiForAll),               // DBGDTR_EL0
     (encoding(2, 3,  0,  5, 0), RazWiForAll),               // DBGDTRRX_EL0, DBGDTRTX_EL0
     // Identification (HCR_EL2.TID3). The rest of the group: see `policy`.
@@ -257,7 +255,7 @@ mod tests {
         assert_eq!(act([2, 0, 1, 0, 4], true, Origin::Kernel), Action::Undefined);
         assert_eq!(act([2, 0, 1, 1, 4], true, Origin::Kernel), Action::Read(8));
         assert_eq!(act([2, 0, 1, 1, 4], false, Origin::Kernel), Action::Undefined);
-        assert_eq!(act([2, 3, 0, 1, 0], true, USER), Action::Read(1 << 29));
+        assert_eq!(act([2, 3, 0, 1, 0], true, USER), Action::Read(0));
         assert_eq!(act([2, 3, 0, 5, 0], false, USER), Action::Ignore);
         assert_eq!(act([2, 0, 0, 15, 7], false, Origin::Kernel), Action::Ignore);
         assert_eq!(act([2, 0, 0, 2, 2], true, USER), Action::Undefined);

@@ -11,18 +11,22 @@ use guest_abi::sched::SHUTDOWN_WATCHDOG;
 /// Watchdogs of a domain.
 const TIMERS: usize = 2;
 
+/// `-ENOSPC` as Xen's Arm build returns it, through 32 bits without a sign.
+const NO_SPACE: i64 = 0xffff_ffe4;
+
 /// When each watchdog of a domain bites.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Watchdog([Option<Nanos>; TIMERS]);
 
 impl Hypervisor {
-    /// `id` 0 and a timeout take a free watchdog and return its id, 1 or 2; a known id sets it anew, with timeout 0 lets it go.
+    /// `id` 0 takes a free watchdog and returns its id, 1 or 2; a known id sets it anew, with timeout 0 lets it go. One taken with
+    /// timeout 0 bites at once.
     ///
-    /// Errors: `-EINVAL` unknown id, `-ENOSPC` none is free, `-EEXIST` letting go of one that is not set.
+    /// Errors: `-EINVAL` unknown id or one that is not taken; [`NO_SPACE`] if none is free.
     pub fn set_watchdog(&self, domain: &Domain, id: u32, timeout_seconds: u32) -> Answer {
         let bites = self.now() + Nanos::from(timeout_seconds) * 1_000_000_000;
-        let answer = domain.watchdog.lock().set(id, (timeout_seconds != 0).then_some(bites));
-        if answer.is_ok() && timeout_seconds != 0 {
+        let answer = domain.watchdog.lock().set(id, (id == 0 || timeout_seconds != 0).then_some(bites));
+        if answer.is_ok() {
             self.next_bite.fetch_min(bites, Ordering::SeqCst);
         }
         answer
@@ -55,9 +59,8 @@ impl Watchdog {
             return Err(Errno::EINVAL);
         }
         match (id.checked_sub(1), bites) {
-            (None, None) => Err(Errno::EINVAL),
-            (None, Some(_)) => {
-                let free = self.0.iter().position(Option::is_none).ok_or(Errno::ENOSPC)?;
+            (None, _) => {
+                let Some(free) = self.0.iter().position(Option::is_none) else { return Ok(NO_SPACE) };
                 if let Some(slot) = self.0.get_mut(free) {
                     *slot = bites;
                 }
@@ -81,12 +84,11 @@ mod tests {
         let mut w = Watchdog::default();
         assert_eq!(w.set(0, Some(5)), Ok(1));
         assert_eq!(w.set(0, Some(5)), Ok(2));
-        assert_eq!(w.set(0, Some(5)), Err(Errno::ENOSPC));
+        assert_eq!(w.set(0, Some(5)), Ok(NO_SPACE));
         assert_eq!(w.set(3, Some(5)), Err(Errno::EINVAL));
         assert_eq!(w.set(2, Some(9)), Ok(0));
         assert_eq!(w.set(1, None), Ok(0));
         assert_eq!(w.set(1, None), Err(Errno::EINVAL));
-        assert_eq!(w.set(0, None), Err(Errno::EINVAL));
         assert_eq!(w.set(0, Some(7)), Ok(1));
     }
 }

@@ -27,7 +27,8 @@ impl EventChannels {
         let mut state = self.state.lock();
         let vcpu = state.vcpu(vcpu)?;
         for &port in ports {
-            if state.ports.get(port).ok_or(EventError::InvalidPort)?.is_usable() && self.is_pending_locked(&state, machine, port) {
+            state.ports.get(port).filter(|channel| channel.is_usable()).ok_or(EventError::InvalidPort)?;
+            if self.is_pending_locked(&state, machine, port) {
                 return Ok(true);
             }
         }

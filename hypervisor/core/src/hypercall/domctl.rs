@@ -81,7 +81,9 @@ fn header<'a>(hv: &'a Hypervisor, caller: &'a Caller<'a>, at: u64) -> Result<Req
         return Err(Errno::EACCES);
     }
     if !policy::may_control(caller.domain.subject()) {
-        return Err(Errno::EPERM);
+        // Xen looks for the domain first.
+        let exists = header.cmd == abi::XEN_DOMCTL_CREATEDOMAIN || hv.domains.get(DomainId(header.domain)).is_some();
+        return Err(if exists { Errno::EPERM } else { Errno::ESRCH });
     }
     Ok(Request { hv, caller, at, header })
 }

@@ -38,7 +38,7 @@ pub fn event_channel_op(hv: &Hypervisor, caller: &Caller<'_>, cmd: u32, at: u64)
         abi::EVTCHNOP_ALLOC_UNBOUND => request.alloc_unbound(),
         abi::EVTCHNOP_BIND_INTERDOMAIN => request.bind_interdomain(),
         abi::EVTCHNOP_BIND_VIRQ => request.bind_virq(),
-        abi::EVTCHNOP_BIND_PIRQ => Err(Errno::EOPNOTSUPP),
+        abi::EVTCHNOP_BIND_PIRQ => request.bind_pirq(),
         abi::EVTCHNOP_BIND_IPI => request.bind_ipi(),
         abi::EVTCHNOP_BIND_VCPU => request.bind_vcpu(),
         abi::EVTCHNOP_CLOSE => request.close(),
@@ -132,6 +132,12 @@ impl Request<'_> {
         request.port = self.caller.domain.events.bind_ipi(self.hv.machine, request.vcpu)?;
         pinned.write(&request);
         Ok(0)
+    }
+
+    /// Arm has none, but the structure must be readable.
+    fn bind_pirq(&self) -> Answer {
+        self.read::<abi::BindPirq>()?;
+        Err(Errno::EOPNOTSUPP)
     }
 
     fn bind_vcpu(&self) -> Answer {

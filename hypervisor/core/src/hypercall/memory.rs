@@ -74,7 +74,7 @@ impl<'a> Call<'a, '_> {
             return Err(Errno::EINVAL);
         }
         match self.op {
-            abi::XENMEM_MAXIMUM_RAM_PAGE => Ok(self.hv.fixed.max_mfn as i64),
+            abi::XENMEM_MAXIMUM_RAM_PAGE => Ok(self.hv.fixed.max_mfn as i64 + 1),
             abi::XENMEM_REMOVE_FROM_PHYSMAP => physmap::remove(self),
             abi::XENMEM_CLAIM_PAGES => reservation::claim(self),
             abi::XENMEM_EXCHANGE => reservation::exchange(self),

@@ -11,7 +11,6 @@ const BUDGET: u64 = 32;
 
 /// Performs `count` calls from the list at `list`; each entry gets its result. Nested multicalls answer `-EINVAL`.
 pub fn multicall(hv: &Hypervisor, caller: &Caller<'_>, list: u64, count: u64) -> Outcome {
-    let count = count & u64::from(u32::MAX);
     let entries = GuestPtr::<MulticallEntry>::new(list);
     for i in 0..count.min(BUDGET) {
         let step = (|| {

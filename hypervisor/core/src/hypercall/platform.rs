@@ -7,14 +7,14 @@ use crate::policy;
 use guest_abi::errno::Errno;
 use guest_abi::platform::{PlatformOp, XENPF_INTERFACE_VERSION, XENPF_SETTIME64};
 
-/// `-EPERM` unprivileged, `-EACCES` wrong interface version, `-ENOSYS` other commands, `-EINVAL` reserved field set.
+/// `-EACCES` wrong interface version, `-EPERM` unprivileged, `-ENOSYS` other commands, `-EINVAL` reserved field set.
 pub fn platform_op(hv: &Hypervisor, caller: &Caller<'_>, op: GuestPtr<PlatformOp>) -> Answer {
     let op = caller.memory.read(op)?;
-    if !policy::may_control(caller.domain.subject()) {
-        return Err(Errno::EPERM);
-    }
     if op.interface_version != XENPF_INTERFACE_VERSION {
         return Err(Errno::EACCES);
+    }
+    if !policy::may_control(caller.domain.subject()) {
+        return Err(Errno::EPERM);
     }
     if op.cmd != XENPF_SETTIME64 {
         return Err(Errno::ENOSYS);

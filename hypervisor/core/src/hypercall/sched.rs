@@ -52,6 +52,7 @@ pub fn sched_op(hv: &Hypervisor, caller: &Caller<'_>, cmd: u32, arg: u64) -> Ans
             let request = caller.memory.read(GuestPtr::<abi::Watchdog>::new(arg))?;
             hv.set_watchdog(caller.domain, request.id, request.timeout)
         }
+        abi::SCHEDOP_PIN_OVERRIDE if !caller.domain.privileged => Err(Errno::EPERM),
         _ => Err(Errno::ENOSYS),
     }
 }

@@ -53,11 +53,11 @@ pub fn vcpu_op(hv: &Hypervisor, caller: &Caller<'_>, cmd: u32, vcpu: u32, arg: u
 
 /// Turns an assist on or off. `-EINVAL` for a type Arm does not have, `-ENOSYS` for another command.
 pub fn vm_assist(caller: &Caller<'_>, cmd: u32, kind: u32) -> Answer {
-    if !matches!(cmd, xen::VMASST_CMD_ENABLE | xen::VMASST_CMD_DISABLE) {
-        return Err(Errno::ENOSYS);
-    }
     if kind != xen::VMASST_TYPE_RUNSTATE_UPDATE_FLAG {
         return Err(Errno::EINVAL);
+    }
+    if !matches!(cmd, xen::VMASST_CMD_ENABLE | xen::VMASST_CMD_DISABLE) {
+        return Err(Errno::ENOSYS);
     }
     if cmd == xen::VMASST_CMD_ENABLE {
         caller.domain.assists.fetch_or(1 << kind, Ordering::Relaxed);

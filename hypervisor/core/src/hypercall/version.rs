@@ -64,6 +64,7 @@ pub fn xen_version(hv: &Hypervisor, caller: &Caller<'_>, cmd: u32, arg: u64) -> 
         abi::XENVER_EXTRAVERSION2 => varbuf(caller, arg, EXTRAVERSION),
         abi::XENVER_CAPABILITIES2 => varbuf(caller, arg, CAPABILITIES),
         abi::XENVER_CHANGESET2 => varbuf(caller, arg, if privileged { CHANGESET } else { DENIED }),
+        abi::XENVER_COMMANDLINE2 if !privileged => Err(Errno::EPERM),
         abi::XENVER_COMMANDLINE2 => varbuf(caller, arg, command_line()),
         _ => Err(Errno::ENOSYS),
     }

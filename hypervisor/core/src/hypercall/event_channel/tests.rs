@@ -105,7 +105,7 @@ fn unknown_commands_and_bad_pointers() {
         assert_eq!(call(cmd, Testbed::va(0, 0)), ENOSYS);
     }
     assert_eq!(call(EVTCHNOP_BIND_PIRQ, Testbed::va(0, 0)), EOPNOTSUPP);
-    for cmd in (0..=13).filter(|&cmd| cmd != EVTCHNOP_BIND_PIRQ) {
+    for cmd in 0..=13 {
         for at in [0, 1, u64::MAX - 3, Testbed::va(8, 0), Testbed::va(7, PAGE_SIZE - 1)] {
             assert_eq!(call(cmd, at), EFAULT, "command {cmd} at {at:#x}");
         }

@@ -34,7 +34,13 @@ pub(super) fn add(call: &Call<'_, '_>) -> Answer {
     if wanted.space == abi::XENMAPSPACE_GMFN_RANGE {
         return range(&wanted, call.done);
     }
+    may_map_devices(&domain, wanted.space)?;
     add_one(call, &domain, wanted.space, wanted.idx, Gfn(wanted.gpfn), || Err(Errno::ESRCH))
+}
+
+/// Only Dom0 has the devices of the machine.
+fn may_map_devices(domain: &Domain, space: u32) -> Result<(), Errno> {
+    if space == abi::XENMAPSPACE_DEV_MMIO && !domain.privileged { Err(Errno::EACCES) } else { Ok(()) }
 }
 
 /// A range is checked, and then is not for Arm.
@@ -60,6 +66,7 @@ pub(super) fn add_batch(call: &Call<'_, '_>) -> Result<Step, Errno> {
         return Err(Errno::EOPNOTSUPP);
     }
     let domain = call.target(wanted.domid)?;
+    may_map_devices(&domain, space)?;
     let size = u64::from(wanted.size);
     if size <= call.done {
         return if size == 0 && call.done == 0 { Ok(Step::Done) } else { Err(Errno::EILSEQ) };
@@ -107,8 +114,8 @@ fn add_one(
         }
         abi::XENMAPSPACE_GMFN_FOREIGN => add_foreign(call, domain, &*owner()?, Gfn(idx), gfn),
         abi::XENMAPSPACE_DEV_MMIO => {
-            // Without permission nothing happens, and that is no error. RAM is nobody's device.
-            if !domain.privileged || call.hv.frames.info(Mfn(idx)).is_some() {
+            // RAM is nobody's device: nothing happens, and that is no error.
+            if call.hv.frames.info(Mfn(idx)).is_some() {
                 return Ok(0);
             }
             map(call, domain, gfn, Mfn(idx), P2mType::MmioDirectC)

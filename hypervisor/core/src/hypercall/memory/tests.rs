@@ -29,6 +29,7 @@ const ESRCH: i64 = -3;
 const EIO: i64 = -5;
 const EFAULT: i64 = -14;
 const EBUSY: i64 = -16;
+const EACCES: i64 = -13;
 const EINVAL: i64 = -22;
 const EDOM: i64 = -33;
 const ENOSYS: i64 = -38;
@@ -197,7 +198,7 @@ fn every_argument_may_be_unreadable() {
         let expected = match op {
             XENMEM_INCREASE_RESERVATION | XENMEM_DECREASE_RESERVATION | XENMEM_POPULATE_PHYSMAP => 0,
             XENMEM_GET_SHARING_FREED_PAGES | XENMEM_GET_SHARING_SHARED_PAGES => 0,
-            XENMEM_MAXIMUM_RAM_PAGE => w.bed.hv.fixed.max_mfn as i64,
+            XENMEM_MAXIMUM_RAM_PAGE => w.bed.hv.fixed.max_mfn as i64 + 1,
             5 | 8..=10 | 12 | 13 | 16 | 17 | 20..=22 | 25 | 27 => ENOSYS,
             _ => EFAULT,
         };
