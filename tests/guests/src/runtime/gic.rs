@@ -75,16 +75,8 @@ pub(super) fn on_irq() {
     }
 }
 
-/// Reads a word of the interrupt controller.
-pub fn read32(address: u64) -> u32 {
-    let value: u32;
-    // SAFETY: Device memory of the interrupt controller, no Rust object.
-    unsafe { asm!("ldr {:w}, [{}]", out(reg) value, in(reg) address, options(nostack)) };
-    value
-}
-
 /// Writes a word of the interrupt controller.
 pub fn write32(address: u64, value: u32) {
-    // SAFETY: as in `read32`.
+    // SAFETY: Device memory of the interrupt controller, no Rust object.
     unsafe { asm!("str {:w}, [{}]", "dsb sy", in(reg) value, in(reg) address, options(nostack)) };
 }

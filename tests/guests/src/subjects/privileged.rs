@@ -8,7 +8,7 @@ use guest_abi::{domctl::XEN_DOMCTL_INTERFACE_VERSION, sysctl::XEN_SYSCTL_INTERFA
 pub fn run(test: &mut Test) {
     let page = Page::take();
     // cmd, interface version, domain; the rest zero.
-    let mut call = |number: u64, cmd: u32, version: u32, domain: u16| {
+    let call = |number: u64, cmd: u32, version: u32, domain: u16| {
         page.fill(0);
         page.write32(0, cmd);
         page.write32(4, version);

@@ -24,9 +24,9 @@ pub fn run(test: &mut Test) {
 }
 
 fn watchdogs(test: &mut Test) {
-    // Ids 1 and 2 are free, the timeouts far away; 0 asks for a new one.
+    // Ids 1 and 2 are free, the timeouts far away; 0 asks for a new one, which with timeout 0 would bite at once.
     for (id, timeout) in
-        [(1, 0), (3, 0), (u32::MAX, 0), (0, 0), (0, 100), (0, 100), (0, 100), (1, 200), (1, 0), (1, 0), (2, 0), (3, 50), (0, 100), (1, 0)]
+        [(1, 0), (3, 0), (u32::MAX, 0), (0, 100), (0, 100), (0, 100), (1, 200), (1, 0), (1, 0), (2, 0), (3, 50), (0, 100), (1, 0)]
     {
         let rc = hypercall::sched(SCHEDOP_WATCHDOG, &mut Watchdog { id, timeout });
         test.rc(format_args!("watchdog({id:#x},{timeout})"), rc);
