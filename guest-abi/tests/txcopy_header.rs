@@ -9,7 +9,8 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// What the header needs of the kernel's `linux/types.h`.
-const TYPES: &str = "typedef unsigned char __u8; typedef unsigned short __u16; typedef unsigned int __u32; typedef unsigned long long __u64;\n";
+const TYPES: &str =
+    "typedef unsigned char __u8; typedef unsigned short __u16; typedef unsigned int __u32; typedef unsigned long long __u64;\n";
 
 /// `(C expression, value)` for the size of a structure and for each field's offset and width.
 macro_rules! structure {
@@ -76,7 +77,8 @@ fn checks() -> Vec<(String, u64)> {
 #[test]
 fn agrees_with_the_c_header() {
     let checks = checks();
-    let asserts: String = checks.iter().map(|(c, value)| format!("_Static_assert(({c}) == {value}ull, \"{c} is not {value}\");\n")).collect();
+    let asserts: String =
+        checks.iter().map(|(c, value)| format!("_Static_assert(({c}) == {value}ull, \"{c} is not {value}\");\n")).collect();
     let source = format!("#include <stddef.h>\n#include \"xenolith-txcopy.h\"\n#include \"xenolith-txcopy.h\"\n{asserts}");
     let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("txcopy-header");
     std::fs::create_dir_all(dir.join("linux")).unwrap();
