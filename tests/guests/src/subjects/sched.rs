@@ -54,8 +54,8 @@ fn polls(test: &mut Test) {
     let mut op = BindIpi { vcpu: 0, port: 0 };
     test.rc("poll.bind", hypercall::event(EVTCHNOP_BIND_IPI, &mut op));
     list.write32(0, op.port);
-    let (rc, waited) = poll(list.address(), 1, soon());
-    test.answer("poll(quiet,5ms)", format_args!("rc={rc} waited={waited}"));
+    // How long is the hypervisor's system time's to say, which a guest on Arm does not know.
+    test.rc("poll(quiet,5ms)", poll(list.address(), 1, soon()).0);
     test.rc("poll.send", hypercall::event(EVTCHNOP_SEND, &mut Send { port: op.port }));
     let (rc, waited) = poll(list.address(), 1, soon());
     test.answer("poll(pending,5ms)", format_args!("rc={rc} waited={waited}"));
