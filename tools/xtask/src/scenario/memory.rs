@@ -53,9 +53,12 @@ fn balloon(machine: &mut Machine) -> Result<String> {
     };
     let before = xl::settled(machine)?;
     let given = target(machine, 250)?.saturating_sub(before);
-    ensure!(given == 150 * 1024, "the DomU gave back {given} kB, not 150 MiB");
+    // Stage-2 tables for blocks that are no longer whole: Xen takes them from the pool it filled when the domain was made, Xenolith from free
+    // memory when it needs them. One page for each 2 MiB, and a few.
+    const TABLES: u64 = 4 * (150 / 2 + 25);
+    ensure!((150 * 1024 - TABLES..=150 * 1024).contains(&given), "the DomU gave back {given} kB, not 150 MiB");
     let after = target(machine, 400)?;
-    ensure!(after == before, "{after} kB free with the DomU at its full size again, {before} kB before");
+    ensure!((before - TABLES..=before).contains(&after), "{after} kB free with the DomU at its full size again, {before} kB before");
     guest(machine, "dd if=/dev/zero of=/tmp/x bs=1M count=150 2>/dev/null && rm /tmp/x")?;
     Ok("150 MiB given back and taken again".into())
 }
