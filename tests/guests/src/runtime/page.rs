@@ -23,7 +23,7 @@ impl Page {
 
     /// As many fresh pages in a row, aligned to their number (a power of two); returns the first.
     pub fn take_aligned(pages: u64) -> Self {
-        let start = ((&raw const __image_end).expose_provenance() as u64).next_multiple_of(SIZE) / SIZE;
+        let start = ((&raw const __image_end).expose_provenance() as u64).div_ceil(SIZE);
         let mut first = 0;
         let _ = TAKEN.fetch_update(Relaxed, Relaxed, |taken| {
             first = (start + taken).next_multiple_of(pages);
