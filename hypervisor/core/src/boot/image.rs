@@ -2,8 +2,8 @@
 
 use super::BootError;
 
-/// Bytes of the header.
-pub const HEADER_SIZE: usize = 64;
+/// Bytes of the header, and of the PE/COFF header that a kernel with an EFI stub has behind it.
+pub const HEADER_SIZE: usize = 4096;
 const MAGIC: u32 = 0x644d_5241;
 /// Where kernels before 3.17 lie, which do not say how large they are.
 const OLD_TEXT_OFFSET: u64 = 0x8_0000;
@@ -31,6 +31,9 @@ impl KernelImage {
         if magic != MAGIC {
             return Err(BootError::BadKernel("it is not an arm64 Image (no magic number \"ARM\\x64\" at byte 56)"));
         }
+        if pe_file_size(start).is_some_and(|size| size > file_size) {
+            return Err(BootError::BadKernel("it is cut off: the file is shorter than its sections"));
+        }
         let text_offset = if image_size == 0 { OLD_TEXT_OFFSET } else { text_offset };
         // A sane limit, so that sums with addresses cannot overflow.
         if text_offset >= 1 << 40 || image_size >= 1 << 40 {
@@ -38,6 +41,23 @@ impl KernelImage {
         }
         Ok(Self { text_offset, memory_size: image_size.max(file_size) })
     }
+}
+
+/// How long the file is at least, by the section table of its PE/COFF header; the arm64 header does not say. `None` without such a header.
+///
+/// Source: Microsoft PE/COFF, sections 3.3 (file header) and 4 (section table).
+fn pe_file_size(start: &[u8]) -> Option<u64> {
+    const SECTION: usize = 40;
+    let word = |at: usize| start.get(at..at.checked_add(4)?)?.try_into().ok().map(u32::from_le_bytes);
+    let half = |at: usize| start.get(at..at.checked_add(2)?)?.try_into().ok().map(u16::from_le_bytes).map(usize::from);
+    let header = usize::try_from(word(0x3c)?).ok().filter(|at| *at < HEADER_SIZE)?;
+    if word(header)? != u32::from_le_bytes(*b"PE\0\0") {
+        return None;
+    }
+    let (sections, optional) = (half(header + 6)?, half(header + 20)?);
+    let table = header + 24 + optional;
+    let end = |n: usize| Some(u64::from(word(table + n * SECTION + 16)?) + u64::from(word(table + n * SECTION + 20)?));
+    (0..sections).map_while(end).max()
 }
 
 #[cfg(test)]
@@ -59,6 +79,24 @@ mod tests {
         assert_eq!(KernelImage::parse(&header(0, 0x30_0000), 0x20_0000), expect(0, 0x30_0000));
         assert_eq!(KernelImage::parse(&header(0x8_0000, 0x10_0000), 0x20_0000), expect(0x8_0000, 0x20_0000));
         assert_eq!(KernelImage::parse(&header(0, 0), 0x20_0000), expect(0x8_0000, 0x20_0000));
+    }
+
+    #[test]
+    fn a_kernel_that_was_cut_off_is_told_from_its_sections() {
+        let mut kernel = header(0, 0x30_0000);
+        kernel.resize(0x200, 0);
+        kernel[0x3c] = 0x40;
+        kernel[0x40..0x44].copy_from_slice(b"PE\0\0");
+        kernel[0x46] = 1;
+        // No optional header: the table follows at once. 0x1000 bytes from 0x10000 on.
+        kernel[0x58 + 16..0x58 + 20].copy_from_slice(&0x1000_u32.to_le_bytes());
+        kernel[0x58 + 20..0x58 + 24].copy_from_slice(&0x1_0000_u32.to_le_bytes());
+        assert!(KernelImage::parse(&kernel, 0x1_1000).is_ok());
+        let why = std::format!("{}", KernelImage::parse(&kernel, 0x1_0fff).unwrap_err());
+        assert!(why.contains("cut off"), "{why}");
+        // A header that points nowhere is no PE header.
+        kernel[0x3c..0x40].copy_from_slice(&u32::MAX.to_le_bytes());
+        assert!(KernelImage::parse(&kernel, 1).is_ok());
     }
 
     #[test]
