@@ -27,8 +27,28 @@ struct Said {
     complaints: Vec<String>,
 }
 
+/// How many answers were the same, different, and different for a listed reason.
+pub struct Tally {
+    passed: usize,
+    failed: usize,
+    skipped: usize,
+}
+
 /// Runs the suite; the last line it prints is the summary.
 pub fn abi(renew: bool) -> Result<()> {
+    let Tally { passed, failed, skipped } = run(renew)?;
+    println!("{passed} passed, {failed} failed, {skipped} skipped");
+    std::process::exit(i32::from(failed > 0 || passed == 0));
+}
+
+/// Runs the suite as one test among others.
+pub fn check() -> Result<Option<String>> {
+    let Tally { passed, failed, skipped } = run(false)?;
+    ensure!(failed == 0 && passed > 0, "{failed} answers differ from Xen's: cargo xtask test abi");
+    Ok(Some(format!("{passed} answers as Xen's, {skipped} explained")))
+}
+
+fn run(renew: bool) -> Result<Tally> {
     let guests = guests::guests()?;
     let modules = modules(&guests)?;
     let golden = golden_file(&guests)?;
@@ -47,7 +67,7 @@ pub fn abi(renew: bool) -> Result<()> {
     compare(&xen, &ours)
 }
 
-fn compare(xen: &Answers, ours: &Said) -> Result<()> {
+fn compare(xen: &Answers, ours: &Said) -> Result<Tally> {
     let listed = fs::read_to_string(folder().join("expected-differences.txt")).unwrap_or_default();
     let expected = expectations(&listed);
     let names: BTreeSet<_> = xen.keys().chain(ours.answers.keys()).collect();
@@ -82,8 +102,7 @@ fn compare(xen: &Answers, ours: &Said) -> Result<()> {
     let report = scratch()?.join("report.txt");
     fs::write(&report, table)?;
     println!("every answer of both: {}", report.display());
-    println!("{passed} passed, {failed} failed, {skipped} skipped");
-    std::process::exit(i32::from(failed > 0 || passed == 0));
+    Ok(Tally { passed, failed, skipped })
 }
 
 /// The lines `PATTERN | REASON` of the file of expected differences.

@@ -77,6 +77,9 @@ pub fn test(options: &Options) -> Result<()> {
             Err(error) => Err(format!("{error:#}")),
         });
     }
+    if options.scenarios.is_empty() && options.hyp == "xenolith" {
+        tally.tell("abi", || abi::check().map_err(|error| format!("{error:#}")));
+    }
     println!("{} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.skipped);
     std::process::exit(i32::from(tally.failed > 0 || tally.passed == 0));
 }
