@@ -123,7 +123,12 @@ impl fmt::Display for BootError {
             Self::NoKernel => f.write_str("no Dom0 kernel: /chosen has no boot module for it"),
             Self::BadKernel(why) => write!(f, "Dom0 kernel cannot be booted: {why}"),
             Self::TooLittleMemory { asked, placed } => {
-                write!(f, "dom0_mem={}M does not fit: only {} MiB of free RAM can be given to Dom0", asked >> 20, placed >> 20)
+                write!(
+                    f,
+                    "too little memory: dom0_mem={}M does not fit, only {} MiB of free RAM can be given to Dom0",
+                    asked >> 20,
+                    placed >> 20
+                )
             }
             Self::BootFilesDoNotFit { needed, bank } => write!(
                 f,
