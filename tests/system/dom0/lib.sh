@@ -1,10 +1,11 @@
 # Dom0's environment, and the words that the scenarios speak to it.
 export PATH=/usr/lib/xen-4.20/bin:/bin:/sbin:/usr/bin:/usr/sbin ENV=/lib.sh TERM=vt100
 
-# domu NAME LAST-BYTE-OF-IP [SETTING...]: create a DomU with this name and address 10.0.0.N; settings as in an xl config.
+# domu NAME LAST-BYTE-OF-IP [SETTING...]: create a DomU with this name and address 10.0.0.N; settings as in an xl config. With EXTRA=tx it
+# loads its end of tx copy before netfront.
 domu() {
   name=$1 n=$2; shift 2
-  xl create /guest/domu.cfg "name='$name'" "extra='console=hvc0 loglevel=4 ip0=10.0.0.$n'" "vif=['bridge=xenbr0,mac=00:16:3e:00:00:0$n']" "$@"
+  xl create /guest/domu.cfg "name='$name'" "extra='console=hvc0 loglevel=4 ip0=10.0.0.$n $EXTRA'" "vif=['bridge=xenbr0,mac=00:16:3e:00:00:0$n']" "$@"
 }
 # up NAME: wait until it has said DOMU-UP on its console.
 up() { i=0; until grep -q DOMU-UP /var/log/xen/console/guest-$1.log 2>/dev/null; do [ $i -lt 300 ] || return 1; sleep 0.5; i=$((i+1)); done; grep DOMU-UP /var/log/xen/console/guest-$1.log | tail -1; }

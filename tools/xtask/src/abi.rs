@@ -161,18 +161,15 @@ impl Operation for str {
     }
 }
 
-/// Dom0's kernel and its root with the test domain added: Linux unpacks one archive behind the other.
+/// Dom0's kernel and its root with the test domain added.
 fn modules(guests: &Guests) -> Result<Modules> {
     host::run(toolchain::cargo("build")?.args(["--package", "test-domain", "--release"])).context("the test domain does not build")?;
     let elf = host::target_dir().join(toolchain::TARGET).join("release/test-domain");
     let mut root = Root::default();
     root.file("guest/abi.img", image::flatten(&fs::read(&elf)?)?, 0o644);
     root.file("guest/abi.cfg", CONFIG, 0o644);
-    let mut archive = fs::read(guests.initrd())?;
-    archive.resize(archive.len().next_multiple_of(512), 0);
-    archive.extend(root.pack()?);
     let initrd = scratch()?.join("dom0.cpio");
-    fs::write(&initrd, archive)?;
+    guests.initrd_with(&root, &initrd)?;
     Ok(Modules { initrd: Some(initrd), ..Modules::of(guests) })
 }
 

@@ -1,11 +1,9 @@
 //! `cargo xtask demo`: Debian on the hypervisor, from Dom0's boot to power-off, every step seen to happen.
 
 use crate::console::Machine;
-use crate::guests;
-use crate::host;
-use crate::qemu::{self, Modules, Options};
+use crate::qemu::{self, Options};
 use crate::report::{self, Stage, Step};
-use crate::xl;
+use crate::{guests, host, modules, xl};
 use anyhow::{Result, ensure};
 
 const STEPS: &[Step] = &[
@@ -32,7 +30,7 @@ pub fn demo(options: &Options) -> Result<()> {
     let hypervisor = qemu::hypervisor(&options.hyp, &guests)?;
     let log = host::target_dir().join("xenolith/demo.log");
     eprintln!("booting {} on {} CPUs; console in {}", hypervisor.display(), options.smp, log.display());
-    let machine = Machine::start(qemu::command(options, &hypervisor, &Modules::of(&guests))?, &log)?;
+    let machine = Machine::start(qemu::command(options, &hypervisor, &modules::at_hand(&guests)?)?, &log)?;
     let mut stage = Stage { machine, cpus: options.smp, vcpus: options.dom0_vcpus.unwrap_or(options.smp), free: 0 };
     report::perform(&mut stage, STEPS)
 }

@@ -26,12 +26,17 @@ pub const KEYRING: Tool =
     Tool { file: "/usr/share/keyrings/debian-archive-keyring.gpg", package: "debian-archive-keyring", purpose: "proves packages genuine" };
 /// Unpacks kernel modules.
 pub const XZ: Tool = Tool { file: "xz", package: "xz-utils", purpose: "unpacks kernel modules" };
+/// Compiles the Linux modules.
+pub const CC: Tool =
+    Tool { file: "aarch64-linux-gnu-gcc", package: "gcc-aarch64-linux-gnu", purpose: "compiles the Linux modules of tx copy" };
+/// Builds the Linux modules.
+pub const MAKE: Tool = Tool { file: "make", package: "make", purpose: "builds the Linux modules of tx copy" };
 /// Links, where the Rust toolchain comes without a linker of its own.
 pub const LLD: Tool = Tool { file: "ld.lld", package: "lld", purpose: "links the hypervisor" };
 
 /// Prints the state of every tool; with `install`, installs what is missing.
 pub fn doctor(install: bool) -> Result<()> {
-    let tools = [QEMU, APT, DPKG, KEYRING, XZ];
+    let tools = [QEMU, APT, DPKG, KEYRING, XZ, CC, MAKE];
     if install {
         self::install(&missing(&tools))?;
     }

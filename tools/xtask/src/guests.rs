@@ -51,6 +51,17 @@ impl Guests {
         self.dir.join("dom0.cpio")
     }
 
+    /// Dom0's root with more files, written to `to`: Linux unpacks one archive behind the other.
+    pub fn initrd_with(&self, more: &Root, to: &Path) -> Result<()> {
+        let mut archive = fs::read(self.initrd())?;
+        archive.extend(more.pack()?);
+        // Under its name in one step: another xtask may be about to boot it.
+        let partial = to.with_extension(format!("{}.partial", std::process::id()));
+        fs::write(&partial, archive)?;
+        fs::rename(&partial, to)?;
+        Ok(())
+    }
+
     /// The versions of what was built.
     pub fn versions(&self) -> Result<String> {
         Ok(fs::read_to_string(self.dir.join("versions"))?)

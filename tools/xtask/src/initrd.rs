@@ -70,7 +70,7 @@ impl Root {
         Ok(())
     }
 
-    /// The root as a cpio archive, as Linux takes it.
+    /// The root as a cpio archive, as Linux takes it, in blocks as `cpio` makes it: another one may follow.
     pub fn pack(&self) -> Result<Vec<u8>> {
         let mut archive = Vec::new();
         for ((path, entry), ino) in self.entries.iter().zip(1..) {
@@ -85,6 +85,7 @@ impl Root {
             writer.finish()?;
         }
         cpio::newc::trailer(&mut archive)?;
+        archive.resize(archive.len().next_multiple_of(512), 0);
         Ok(archive)
     }
 

@@ -3,7 +3,9 @@
 //! The kernel's headers are Debian packages, unpacked privately; the programs that they bring run on the host.
 
 use crate::apt::{self, Apt};
-use crate::{doctor, guests, host};
+use crate::guests::{self, Guests};
+use crate::initrd::Root;
+use crate::{doctor, host, qemu};
 use anyhow::{Context, Result, ensure};
 use std::ffi::OsString;
 use std::fs;
@@ -11,14 +13,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const CC: doctor::Tool =
-    doctor::Tool { file: "aarch64-linux-gnu-gcc", package: "gcc-aarch64-linux-gnu", purpose: "compiles the Linux modules of tx copy" };
-const MAKE: doctor::Tool = doctor::Tool { file: "make", package: "make", purpose: "builds the Linux modules of tx copy" };
-
 /// The Debian release of the guests' kernel: that of `guests.rs`.
 const SUITE: &str = "trixie";
-/// What is built.
-pub const MODULES: [&str; 2] = ["xenolith-tx-front.ko", "xenolith-tx-back.ko"];
+const FRONT: &str = "xenolith-tx-front.ko";
+const BACK: &str = "xenolith-tx-back.ko";
 
 /// The host's architecture in Debian's words, and the dynamic linker that its C library's package holds.
 const HOST: (&str, &str) = if cfg!(target_arch = "aarch64") {
@@ -27,13 +25,31 @@ const HOST: (&str, &str) = if cfg!(target_arch = "aarch64") {
     ("amd64", "usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2")
 };
 
-/// Builds the modules; returns the folder that holds them.
+/// Builds the modules for the kernel that `KDIR` names, else for the guests' one; returns the folder that holds them.
 pub fn modules() -> Result<PathBuf> {
-    doctor::need(&[CC, MAKE])?;
-    let kernel = match std::env::var_os("KDIR").filter(|dir| !dir.is_empty()) {
-        Some(dir) => PathBuf::from(dir),
-        None => headers()?,
-    };
+    match std::env::var_os("KDIR").filter(|dir| !dir.is_empty()) {
+        Some(dir) => build(Path::new(&dir)),
+        None => build(&headers()?),
+    }
+}
+
+/// What boots with the modules at hand: Dom0's kernel, and its root with the back end's module in it and the front end's for its DomUs.
+pub fn at_hand(guests: &Guests) -> Result<qemu::Modules> {
+    let dir = build(&headers()?)?;
+    let module = |name: &str| fs::read(dir.join(name)).with_context(|| format!("no {name}"));
+    let (mut dom0, mut domu) = (Root::default(), Root::default());
+    domu.file(&format!("lib/modules/{FRONT}"), module(FRONT)?, 0o644);
+    dom0.file(&format!("lib/modules/{BACK}"), module(BACK)?, 0o644);
+    // Dom0's init puts it behind the DomU's root.
+    dom0.file("guest/modules.cpio", domu.pack()?, 0o644);
+    let initrd = host::target_dir().join("xenolith/dom0.cpio");
+    fs::create_dir_all(initrd.parent().unwrap_or(Path::new(".")))?;
+    guests.initrd_with(&dom0, &initrd)?;
+    Ok(qemu::Modules { initrd: Some(initrd), ..qemu::Modules::of(guests) })
+}
+
+fn build(kernel: &Path) -> Result<PathBuf> {
+    doctor::need(&[doctor::CC, doctor::MAKE])?;
     ensure!(kernel.join("Module.symvers").exists(), "{} holds no kernel headers: Module.symvers is missing", kernel.display());
     let kernel = kernel.canonicalize()?;
     let dir = host::target_dir().join("linux").join(host::stamp([&*kernel.to_string_lossy()]));
@@ -45,7 +61,7 @@ pub fn modules() -> Result<PathBuf> {
     // The headers have no vmlinux to make type information from; and the compiler may be older than the kernel's.
     make.args(["CONFIG_DEBUG_INFO_BTF_MODULES=", "CONFIG_CC_HAS_MIN_FUNCTION_ALIGNMENT=", "modules"]);
     host::run(&mut make).context("the Linux modules do not build")?;
-    for module in MODULES {
+    for module in [FRONT, BACK] {
         ensure!(dir.join(module).exists(), "the build left no {module} in {}", dir.display());
         let mut strip = Command::new("aarch64-linux-gnu-strip");
         host::run(strip.arg("--strip-debug").arg(dir.join(module)))?;

@@ -1,7 +1,7 @@
 //! `cargo xtask run`: the machine with its console on this terminal.
 
-use crate::guests;
-use crate::qemu::{self, Modules, Options};
+use crate::qemu::{self, Options};
+use crate::{guests, modules};
 use anyhow::{Result, ensure};
 
 /// Boots; runs `cmd` in Dom0 if given; returns when the machine is off.
@@ -14,7 +14,7 @@ pub fn run(mut options: Options, cmd: Option<&str>) -> Result<()> {
         eprintln!("Dom0's shell comes up on this terminal; leave with `poweroff -f` there, or Ctrl-A X");
     }
     let hypervisor = qemu::hypervisor(&options.hyp, &guests)?;
-    let status = qemu::command(&options, &hypervisor, &Modules::of(&guests))?.arg("-nographic").status()?;
+    let status = qemu::command(&options, &hypervisor, &modules::at_hand(&guests)?)?.arg("-nographic").status()?;
     ensure!(status.success(), "QEMU failed ({status})");
     Ok(())
 }

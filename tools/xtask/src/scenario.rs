@@ -12,7 +12,6 @@ mod tools;
 mod vcpus;
 
 use crate::console::Machine;
-use crate::guests::Guests;
 use crate::qemu::{self, Modules, Options};
 use crate::{host, xl};
 use anyhow::Result;
@@ -69,9 +68,9 @@ impl Scenario {
     }
 
     /// Runs the scenario on `hypervisor`. On failure the last lines of the console come with the reason.
-    pub fn perform(&self, hypervisor: &Path, guests: &Guests) -> Result<String, String> {
+    pub fn perform(&self, hypervisor: &Path, modules: &Modules) -> Result<String, String> {
         let scratch = host::target_dir().join("xenolith/test");
-        let (options, modules) = (Options::default(), Modules::of(guests));
+        let (options, modules) = (Options::default(), modules.clone());
         let mut setup = Setup { options, modules, hypervisor: hypervisor.into(), scratch: scratch.clone() };
         let started = std::fs::create_dir_all(&scratch).map_err(Into::into).and_then(|()| (self.setup)(&mut setup)).and_then(|()| {
             let qemu = qemu::command(&setup.options, hypervisor, &setup.modules)?;

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: what CI runs. Formatting, lints, host tests, the image, and whole-machine scenarios.
 
 use crate::scenario::{self, Scenario};
-use crate::{abi, guests, host, image, qemu, toolchain};
+use crate::{abi, guests, host, image, modules, qemu, toolchain};
 use anyhow::{Context, Result, bail, ensure};
 use std::process::Command;
 use std::time::Instant;
@@ -70,10 +70,10 @@ pub fn test(options: &Options) -> Result<()> {
     let skipped = if options.scenarios.is_empty() { scenarios.iter().filter(|scenario| !wanted(scenario)).count() } else { 0 };
     tally.skipped += u32::try_from(skipped)?;
     // Without a hypervisor or guests no scenario can run: each then fails with that reason.
-    let machine = guests::guests().and_then(|guests| Ok((qemu::hypervisor(&options.hyp, &guests)?, guests)));
+    let machine = guests::guests().and_then(|guests| Ok((qemu::hypervisor(&options.hyp, &guests)?, modules::at_hand(&guests)?)));
     for scenario in scenarios.iter().filter(wanted) {
         tally.tell(scenario.name, || match &machine {
-            Ok((hypervisor, guests)) => scenario.perform(hypervisor, guests).map(Some),
+            Ok((hypervisor, modules)) => scenario.perform(hypervisor, modules).map(Some),
             Err(error) => Err(format!("{error:#}")),
         });
     }
