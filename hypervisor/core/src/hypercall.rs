@@ -26,6 +26,9 @@ mod vcpu;
 mod version;
 pub use sysctl::press;
 
+#[cfg(test)]
+mod tests;
+
 /// Argument registers, x0 to x4.
 pub type Args = [u64; 5];
 

@@ -1,3 +1,6 @@
+mod life;
+mod vcpus;
+
 use crate::addr::{Gfn, Mfn};
 use crate::domain::Domain;
 use crate::p2m::P2mType;
@@ -8,18 +11,23 @@ use guest_abi::errno::Errno;
 use guest_abi::xen::{XenctlBitmap, hypercall};
 use std::sync::Arc;
 use std::vec::Vec;
-use zerocopy::{Immutable, IntoBytes};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// Where the call's structure and its bitmap are in the caller's first page.
 const CALL: u64 = 0;
 const MAP: u64 = 0x800;
 
-fn domctl<T: IntoBytes + Immutable>(bed: &Testbed, dom0: &Arc<Domain>, cmd: u32, domain: u16, payload: &T) -> i64 {
+fn domctl<T: IntoBytes + Immutable + ?Sized>(bed: &Testbed, dom0: &Arc<Domain>, cmd: u32, domain: u16, payload: &T) -> i64 {
     let header = abi::Domctl { cmd, interface_version: abi::XEN_DOMCTL_INTERFACE_VERSION, domain, ..Default::default() };
     let at = Testbed::va(0, CALL);
     bed.poke(dom0, at, &[header]);
     bed.poke(dom0, at + abi::DOMCTL_PAYLOAD_OFFSET as u64, payload.as_bytes());
     bed.hypercall(dom0, hypercall::DOMCTL, [at, 0, 0, 0, 0]).0
+}
+
+/// The payload that a call has written back.
+fn answer<T: FromBytes>(bed: &Testbed, dom0: &Arc<Domain>) -> T {
+    bed.peek(dom0, Testbed::va(0, CALL) + abi::DOMCTL_PAYLOAD_OFFSET as u64, 1).remove(0)
 }
 
 fn pin(bed: &Testbed, dom0: &Arc<Domain>, vcpu: u32, flags: u32, cpus: u8) -> i64 {
