@@ -1,6 +1,7 @@
 //! The small hypercalls, each in a domain that may call it and in one that may not.
 
 mod guest;
+mod model;
 mod privileged;
 
 use crate::domain::Domain;
