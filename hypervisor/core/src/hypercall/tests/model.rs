@@ -210,16 +210,7 @@ impl World {
                 let [idxs, gpfns, errs] = [0, 64, 128].map(|at| Testbed::va(1, at));
                 let size = 1;
                 let space = XENMAPSPACE_GMFN_FOREIGN as u16;
-                let request = AddToPhysmapBatch {
-                    domid: DOMID_SELF,
-                    space,
-                    size,
-                    foreign_domid: owner as u16,
-                    idxs,
-                    gpfns,
-                    errs,
-                    ..Default::default()
-                };
+                let request = AddToPhysmapBatch { domid: DOMID_SELF, space, size, foreign_domid: owner as u16, idxs, gpfns, errs };
                 let result = self.memory_op(0, XENMEM_ADD_TO_PHYSMAP_BATCH, request);
                 if result == 0 && self.bed.peek::<i32>(&self.domains[0], errs, 1) == [0] {
                     let (mfn, _) = self.maps[owner][&from];
