@@ -1,4 +1,4 @@
-//! The serial console: one UART, every byte also to whoever asked (the console ring), and the logger that prefixes `(XEN) `.
+//! The serial console: one UART, and the logger that prefixes `(XEN) `, whose lines also go to whoever asked (the console ring).
 
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +13,7 @@ use xenolith_core::lock::Lock;
 use crate::pl011::{Pl011, Registers};
 use crate::{mm, timer};
 
-/// Receives every byte that goes to the UART, in order. Called with the console locked: it must not log.
+/// Receives every byte of the hypervisor's own messages, in order. Called with the console locked: it must not log.
 pub type Tap = fn(&[u8]);
 
 static CONSOLE: Lock<Option<Pl011>> = Lock::new(None);
@@ -41,8 +41,16 @@ pub fn set_tap(tap: Tap) {
     TAP.call_once(|| tap);
 }
 
-/// Writes bytes verbatim, but for a carriage return that each line feed gets on the UART.
+/// Writes bytes of a guest verbatim, but for a carriage return that each line feed gets. As in Xen they are not kept for `xl dmesg`, which
+/// would never come to the end of what it prints itself.
 pub fn write(bytes: &[u8]) {
+    if let Some(uart) = &*CONSOLE.lock() {
+        to_uart(uart, bytes);
+    }
+}
+
+/// Writes a message of the hypervisor.
+fn write_own(bytes: &[u8]) {
     let guard = CONSOLE.lock();
     if let Some(tap) = TAP.get() {
         tap(bytes);
@@ -151,7 +159,7 @@ fn print(what: fmt::Arguments) {
     let _ = write!(line, "(XEN) {what}");
     let end = line.len.min(line.bytes.len() - 1);
     line.bytes[end] = b'\n';
-    write(&line.bytes[..=end]);
+    write_own(&line.bytes[..=end]);
 }
 
 struct Logger;
