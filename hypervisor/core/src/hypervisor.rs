@@ -13,6 +13,7 @@ use crate::machine::Machine;
 use crate::policy::Policy;
 use crate::sched::{Nanos, Scheduler};
 use crate::vcpu::{BLOCKED, Vcpu};
+use crate::vgic::HardwareGic;
 use alloc::string::String;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -51,6 +52,8 @@ pub struct Fixed {
     pub cpus: u8,
     /// Width of guest physical addresses, from VTCR_EL2.
     pub ipa_bits: u8,
+    /// What interrupt controllers guests can have.
+    pub gic: HardwareGic,
     /// Physical SPIs, INTIDs 32 to 32+n-1.
     pub spis: u32,
     /// Default `max_grant_frames`.
@@ -174,7 +177,7 @@ impl Hypervisor {
         }
     }
 
-    /// Writes to the serial console and the console ring.
+    /// Writes to the serial console what a guest says.
     pub fn print(&self, bytes: &[u8]) {
         self.machine.console_write(bytes);
     }

@@ -15,7 +15,7 @@ use crate::machine::Machine;
 use crate::machine::fake::FakeMachine;
 use crate::p2m::P2mType;
 use crate::policy::Policy;
-use crate::vgic::VgicConfig;
+use crate::vgic::{HardwareGic, Version, VgicConfig};
 use std::string::String;
 use std::sync::Arc;
 use std::vec::Vec;
@@ -56,6 +56,7 @@ impl Testbed {
             command_line: String::new(),
             cpus: 1,
             ipa_bits: 40,
+            gic: HardwareGic { version: Version::V3, gicv: None },
             spis: 32,
             max_grant_frames: 4,
             max_maptrack_frames: 2,
@@ -82,7 +83,7 @@ impl Testbed {
             spis: 32,
             pool: u64::MAX,
             event_ppi: 31,
-            vgic: VgicConfig::guest(),
+            vgic: VgicConfig::guest_v3(),
         };
         let domain = self.hv.create_domain(config).unwrap();
         self.hv.create_vcpus(&domain).unwrap();

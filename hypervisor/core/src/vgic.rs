@@ -1,18 +1,20 @@
-//! The virtual interrupt controller of a domain: a GICv3 without LPIs and without security states.
+//! The virtual interrupt controller of a domain: a GICv3 without LPIs, or a GICv2; without security states.
 //!
 //! Interrupts are pending here until a list register takes them ([`Vgic::fill`]); then the guest acknowledges and completes them without a
 //! trap. The run loop fills list registers before it enters the guest, and only when [`Vgic::is_dirty`] says that something changed or a
 //! maintenance interrupt came. `bank` holds the state of 32 interrupts, `cpu` the part of one vCPU, `distributor` the shared interrupts,
-//! `mmio` the registers; only `mmio` and `list_register` know that this is version 3.
+//! `mmio` the registers; only `config`, `mmio` and `send_sgi` know of versions. List registers have the format of version 3; the
+//! driver of a GICv2 translates.
 //!
 //! As in Xen, interrupts are edge-like: a falling line is ignored, the level of a PPI is not followed. Those of the hardware domain's
 //! devices are linked: the physical interrupt stays active, hence quiet, until the guest completes the virtual one.
 //!
 //! Locks: each vCPU has one, the distributor has one. Order: vCPU, then distributor; never two vCPUs.
 //!
-//! Source: GICv3 specification IHI 0069H; register behaviour of Xen 4.20's vgic-v3.
+//! Source: GICv3 specification IHI 0069H, GICv2 specification IHI 0048B; register behaviour of Xen 4.20's vgic-v3 and vgic-v2.
 
 mod bank;
+mod config;
 mod cpu;
 mod distributor;
 pub mod list_register;
@@ -21,10 +23,11 @@ mod redistributor;
 #[cfg(test)]
 mod tests;
 
+pub use config::{CpuInterface, HardwareGic, Interface, Version, VgicConfig};
 pub use cpu::Filled;
 pub use list_register::{GicCpuContext, ListRegisters};
 pub use mmio::Abort;
-pub use redistributor::{RedistributorRegion, VgicConfig};
+pub use redistributor::{RedistributorRegion, Redistributors};
 
 use crate::lock::Lock;
 use crate::machine::Machine;
@@ -132,6 +135,11 @@ impl Vgic {
         self.distributor.lock().link(intid, linked)
     }
 
+    /// Its version.
+    pub fn version(&self) -> Version {
+        self.config.version()
+    }
+
     /// A write of ICC_SGI1R_EL1 by vCPU `from`: who should be noticed. Targets that do not exist are ignored.
     ///
     /// As in Xen only Aff1 and the target list count: vCPUs are numbered Aff1 * 16 + Aff0.
@@ -145,6 +153,22 @@ impl Vgic {
             // Aff1 above 7 shifts the list past the last vCPU.
             VcpuSet(u128::from(value as u16).checked_shl((value >> 16 & 0xff) as u32 * 16).unwrap_or(0))
         };
+        self.raise_sgi(targets, intid)
+    }
+
+    /// A write of GICD_SGIR by vCPU `from`: who should be noticed; `None` if the filter is none. As in Xen an SGI has no source: those of
+    /// two vCPUs are one.
+    fn send_sgi_v2(&self, from: u32, value: u32) -> Option<VcpuSet> {
+        let targets = match value >> 24 & 3 {
+            0 => VcpuSet((value >> 16 & 0xff).into()),
+            1 => VcpuSet(!VcpuSet::of(from).0),
+            2 => VcpuSet::of(from),
+            _ => return None,
+        };
+        Some(self.raise_sgi(targets, value & 0xf))
+    }
+
+    fn raise_sgi(&self, targets: VcpuSet, intid: u32) -> VcpuSet {
         let existing = targets.iter().take_while(|vcpu| (*vcpu as usize) < self.vcpus.len());
         existing.filter(|vcpu| self.raise(*vcpu, intid)).fold(VcpuSet::EMPTY, |set, vcpu| set | VcpuSet::of(vcpu))
     }

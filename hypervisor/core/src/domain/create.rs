@@ -1,17 +1,17 @@
 //! How a domain comes to be: by the toolstack (`XEN_DOMCTL_createdomain`) or at boot.
 
 use super::{Domain, Dying, Life, MAX_VCPUS, PARAMS};
-use crate::addr::{DomainId, Mfn, Vmid};
+use crate::addr::{DomainId, Gfn, Mfn, PAGE_SHIFT, Vmid};
 use crate::evtchn::EventChannels;
 use crate::frames::FrameKind;
 use crate::gnttab::{GrantError, GrantTable};
 use crate::hypervisor::Hypervisor;
 use crate::lock::Lock;
 use crate::machine::Machine;
-use crate::p2m::{Drained, P2m};
+use crate::p2m::{Drained, P2m, P2mType};
 use crate::txcopy::TxCopy;
 use crate::vcpu::PAUSED;
-use crate::vgic::{Vgic, VgicConfig};
+use crate::vgic::{Interface, Vgic, VgicConfig};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64};
@@ -41,7 +41,7 @@ pub struct Config {
     pub pool: u64,
     /// The PPI of the event channel upcall.
     pub event_ppi: u32,
-    /// Where the interrupt controller is.
+    /// Its interrupt controller.
     pub vgic: VgicConfig,
 }
 
@@ -71,13 +71,21 @@ impl Hypervisor {
             }
         };
         self.publish_wall_clock(&domain);
-        if self.domains.insert(domain.clone()) {
+        if self.map_cpu_interface(&domain, &config.vgic) && self.domains.insert(domain.clone()) {
             Ok(domain)
         } else {
             while domain.p2m.drain(&self.frames, u64::MAX, |_, _| {}) == Drained::More {}
             self.free_frames_of(&domain);
             Err(Errno::ENOMEM)
         }
+    }
+
+    /// Lets a guest with a GICv2 reach the hardware's virtual CPU interface, `false` if there is no memory for the tables.
+    fn map_cpu_interface(&self, domain: &Domain, vgic: &VgicConfig) -> bool {
+        let Interface::V2(interface) = vgic.interface else { return true };
+        let (gfn, mfn) = (Gfn::containing(interface.at), Mfn::containing(interface.gicv));
+        let mut edit = domain.p2m.edit(&self.frames);
+        edit.map_range(gfn, mfn, interface.size >> PAGE_SHIFT, P2mType::MmioDirectDev).is_ok()
     }
 
     /// Gives a domain's grant table as many frames as `frames`, if it has fewer.

@@ -88,6 +88,16 @@ const HW: u64 = 1 << 61;
 const PENDING: u64 = 1 << 62;
 const ACTIVE: u64 = 1 << 63;
 
+/// Of `GICH_LR<n>`, GICv2 specification IHI 0048B, 5.3.10.
+const V2_INTID: u32 = 0x3ff;
+const V2_PINTID_SHIFT: u32 = 10;
+const V2_EOI: u32 = 1 << 19;
+const V2_PRIORITY_SHIFT: u32 = 23;
+const V2_STATE_SHIFT: u32 = 28;
+const V2_HW: u32 = 1 << 31;
+/// Pending and active, side by side in both formats.
+const STATE_SHIFT: u32 = 62;
+
 /// One value of `ICH_LR<n>_EL2`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ListRegister(pub u64);
@@ -157,5 +167,33 @@ impl ListRegister {
     /// Raises a maintenance interrupt when the guest completes it. Only for one that is not linked.
     pub const fn notify_completion(self) -> Self {
         Self(self.0 | EOI)
+    }
+
+    /// The same for a GICv2, `GICH_LR<n>`. Its guests know no groups: their interrupts are in group 0. Priorities have five bits.
+    pub const fn to_v2(self) -> u32 {
+        let link = if self.is_hardware() {
+            V2_HW | ((self.0 >> PINTID_SHIFT) as u32 & V2_INTID) << V2_PINTID_SHIFT
+        } else if self.0 & EOI != 0 {
+            V2_EOI
+        } else {
+            0
+        };
+        let state = (self.0 >> STATE_SHIFT) as u32;
+        let priority = (self.priority() >> 3) as u32;
+        self.intid() & V2_INTID | priority << V2_PRIORITY_SHIFT | state << V2_STATE_SHIFT | link
+    }
+
+    /// What a GICv2's list register holds.
+    pub const fn from_v2(value: u32) -> Self {
+        let link = if value & V2_HW != 0 {
+            HW | ((value >> V2_PINTID_SHIFT & V2_INTID) as u64) << PINTID_SHIFT
+        } else if value & V2_EOI != 0 {
+            EOI
+        } else {
+            0
+        };
+        let priority = (value >> V2_PRIORITY_SHIFT & 0x1f) as u64 * 8;
+        let state = (value >> V2_STATE_SHIFT & 3) as u64;
+        Self((value & V2_INTID) as u64 | priority << PRIORITY_SHIFT | GROUP1 | state << STATE_SHIFT | link)
     }
 }

@@ -1,17 +1,21 @@
-//! The registers in memory: GICD and GICR frames as tables, to be read beside chapter 12 of the specification.
+//! The registers in memory: frames as tables, in `v2` and `v3`, to be read beside the specifications, and what each register does.
 //!
 //! Widths, and what is ignored or refused, are those of Xen 4.20: an access of the wrong width, and a few writes, are answered with a data
-//! abort; registers that do not exist, or that say nothing without LPIs and security states, read as zero and ignore writes. Pending and
+//! abort; registers that do not exist (on a GICv3), or that say nothing without LPIs and security states, read as zero and ignore writes. Pending and
 //! active state is not readable: the list registers of another vCPU hold it, and "active" would have Linux wait for it.
 
 use super::bank::Bank;
+use super::config::Interface;
 use super::cpu::BANK;
 use super::redistributor::FRAME;
-use super::{VcpuSet, Vgic};
-use crate::addr::Ipa;
+use super::{VcpuSet, Version, Vgic};
+use crate::addr::{Ipa, PAGE_SIZE};
 use crate::machine::Machine;
 use crate::mmio::Size;
 use log::debug;
+
+mod v2;
+mod v3;
 
 /// The access is answered with a data abort.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,6 +57,12 @@ enum Register {
     SgiConfig,
     /// `GICD_IROUTER`.
     Router,
+    /// `GICD_ITARGETSR` of SGIs and PPIs: the vCPU that asks.
+    OwnTarget,
+    /// `GICD_ITARGETSR` of SPIs.
+    Target,
+    /// `GICD_SGIR`.
+    SendSgi,
 }
 
 /// A register, or a run of them.
@@ -64,76 +74,17 @@ struct Row {
     register: Register,
 }
 
+/// On a GICv3, what is in no row.
+const UNKNOWN: Row = row(0, u32::MAX, Any, Any, Zero);
+/// On a GICv2.
+const ABSENT: Row = row(0, u32::MAX, Never, Never, Zero);
+
 const fn row(first: u32, last: u32, read: Width, write: Width, register: Register) -> Row {
     Row { first, last, read, write, register }
 }
 
 use Register::*;
 use Width::*;
-
-const IIDR: u32 = 0x34c;
-const PIDR2_ARCH_V3: u32 = 0x30;
-
-/// The distributor, 12.9. What is not listed reads as zero.
-#[rustfmt::skip]
-const GICD: &[Row] = &[
-    //  from    to      read          write
-    row(0x0000, 0x0003, Word,         Word,         Control),                  // CTLR
-    row(0x0004, 0x0007, Word,         Word,         Type),                     // TYPER
-    row(0x0008, 0x000b, Word,         Word,         Constant(IIDR)),           // IIDR
-    row(0x0010, 0x0013, Word,         Word,         Zero),                     // STATUSR
-    row(0x0080, 0x00ff, Word,         Word,         Zero),                     // IGROUPR
-    row(0x0100, 0x017f, Word,         Word,         Enable(true)),             // ISENABLER
-    row(0x0180, 0x01ff, Word,         Word,         Enable(false)),            // ICENABLER
-    row(0x0200, 0x027f, Any,          Word,         Pending(true)),            // ISPENDR
-    row(0x0280, 0x02ff, Any,          Word,         Pending(false)),           // ICPENDR
-    row(0x0300, 0x037f, Any,          Never,        Zero),                     // ISACTIVER
-    row(0x0380, 0x03ff, Any,          Word,         Zero),                     // ICACTIVER
-    row(0x0400, 0x07fb, WordOrByte,   WordOrByte,   Priority),                 // IPRIORITYR
-    row(0x0c00, 0x0c03, Word,         Word,         SgiConfig),                // ICFGR0
-    row(0x0c04, 0x0cff, Word,         Word,         Config),                   // ICFGR
-    row(0x0d00, 0x0d7f, Word,         Word,         Zero),                     // IGRPMODR
-    row(0x0e00, 0x0eff, Word,         Word,         Zero),                     // NSACR
-    row(0x0f00, 0x0f03, Word,         Word,         Zero),                     // SGIR
-    row(0x0f10, 0x0f2f, Word,         Never,        Zero),                     // CPENDSGIR, SPENDSGIR
-    row(0x6100, 0x7fdf, WordOrDouble, WordOrDouble, Router),                   // IROUTER
-    row(0xffe8, 0xffeb, Word,         Word,         Constant(PIDR2_ARCH_V3)),  // PIDR2
-];
-
-/// The first frame of a redistributor, 12.10.
-#[rustfmt::skip]
-const GICR: &[Row] = &[
-    row(0x0000, 0x0003, Word,         Word,         Zero),                     // CTLR
-    row(0x0004, 0x0007, Word,         Word,         Constant(IIDR)),           // IIDR
-    row(0x0008, 0x000f, WordOrDouble, WordOrDouble, RedistributorType),        // TYPER
-    row(0x0010, 0x0013, Word,         Word,         Zero),                     // STATUSR
-    row(0x0014, 0x0017, Word,         Word,         Zero),                     // WAKER: awake
-    row(0x0040, 0x004f, Any,          WordOrDouble, Zero),                     // SETLPIR, CLRLPIR
-    row(0x0070, 0x007f, WordOrDouble, WordOrDouble, Zero),                     // PROPBASER, PENDBASER
-    row(0x00a0, 0x00a7, Any,          WordOrDouble, Zero),                     // INVLPIR
-    row(0x00b0, 0x00b7, Any,          WordOrDouble, Zero),                     // INVALLR
-    row(0x00c0, 0x00c3, Word,         Word,         Constant(1)),              // SYNCR, as Xen has it
-    row(0xffe8, 0xffeb, Word,         Word,         Constant(PIDR2_ARCH_V3)),  // PIDR2
-];
-
-/// The second frame of a redistributor: SGIs and PPIs.
-#[rustfmt::skip]
-const GICR_SGI: &[Row] = &[
-    row(0x0080, 0x0083, Word,         Word,         Zero),                     // IGROUPR0
-    row(0x0100, 0x0103, Word,         Word,         Enable(true)),             // ISENABLER0
-    row(0x0180, 0x0183, Word,         Word,         Enable(false)),            // ICENABLER0
-    row(0x0200, 0x0203, Any,          Word,         Pending(true)),            // ISPENDR0
-    row(0x0280, 0x0283, Any,          Word,         Pending(false)),           // ICPENDR0
-    row(0x0300, 0x0303, Any,          Never,        Zero),                     // ISACTIVER0
-    row(0x0380, 0x0383, Any,          Word,         Zero),                     // ICACTIVER0
-    row(0x0400, 0x041f, WordOrByte,   WordOrByte,   Priority),                 // IPRIORITYR0-7
-    row(0x0c00, 0x0c03, Word,         Any,          SgiConfig),                // ICFGR0
-    row(0x0c04, 0x0c07, Word,         Word,         Config),                   // ICFGR1
-    row(0x0d00, 0x0d03, Word,         Word,         Zero),                     // IGRPMODR0
-    row(0x0e00, 0x0e03, Word,         Word,         Zero),                     // NSACR
-];
-
-const UNKNOWN: Row = row(0, u32::MAX, Any, Any, Zero);
 
 impl Width {
     fn admits(self, size: Size) -> bool {
@@ -145,6 +96,16 @@ impl Width {
             Never => false,
         }
     }
+}
+
+/// A frame that an access goes to.
+struct Frame {
+    rows: &'static [Row],
+    /// What is in no row.
+    other: &'static Row,
+    offset: u64,
+    /// Whose private interrupts bank 0 stands for.
+    vcpu: u32,
 }
 
 /// A register that an access goes to.
@@ -172,6 +133,11 @@ impl Place {
     /// The SPI of an IROUTER.
     fn routed(&self) -> u32 {
         BANK + (self.offset - self.row.first) / 8
+    }
+
+    /// The four SPIs of an ITARGETSR; the row begins at the first one's.
+    fn targeted(&self) -> [u32; 4] {
+        [0, 1, 2, 3].map(|n| BANK + self.word() * 4 + n)
     }
 
     /// What an access reads of the register with value `whole` (32 or 64 bits, little endian).
@@ -208,34 +174,41 @@ impl Vgic {
             Ok(place) if place.row.write.admits(size) => place,
             _ => return Some(Err(Abort)),
         };
-        Some(Ok(self.store(machine, &place, value)))
+        Some(self.store(machine, &place, value))
     }
 
     /// The register at `at`.
     fn place(&self, vcpu: u32, at: Ipa, size: Size) -> Option<Result<Place, Abort>> {
-        let (frame, offset, vcpu) = match at.0.checked_sub(self.config.distributor.0) {
-            Some(offset) if offset < FRAME => (GICD, offset, vcpu),
-            _ => {
-                let (vcpu, offset) = self.config.redistributor(at)?;
-                if vcpu as usize >= self.vcpus.len() {
-                    return Some(Err(Abort));
-                }
-                match offset / FRAME {
-                    0 => (GICR, offset, vcpu),
-                    1 => (GICR_SGI, offset - FRAME, vcpu),
-                    _ => return Some(Err(Abort)),
-                }
-            }
-        };
-        if offset % size.bytes() != 0 {
+        let Ok(frame) = self.frame(vcpu, at)? else { return Some(Err(Abort)) };
+        if frame.offset % size.bytes() != 0 {
             return Some(Err(Abort));
         }
-        let offset = (offset % FRAME) as u32;
-        let row = frame.iter().find(|row| (row.first..=row.last).contains(&offset)).unwrap_or(&UNKNOWN);
-        if core::ptr::eq(row, &UNKNOWN) {
+        let offset = frame.offset as u32;
+        let known = frame.rows.iter().find(|row| (row.first..=row.last).contains(&offset));
+        if known.is_none() {
             debug!(target: crate::console::GUEST, "vgic: no register at {at:?}");
         }
-        Some(Ok(Place { row, offset, vcpu, size }))
+        Some(Ok(Place { row: known.unwrap_or(frame.other), offset, vcpu: frame.vcpu, size }))
+    }
+
+    /// The frame that `at` lies in.
+    fn frame(&self, vcpu: u32, at: Ipa) -> Option<Result<Frame, Abort>> {
+        let v3 = |rows, offset, vcpu| Frame { rows, other: &UNKNOWN, offset, vcpu };
+        let offset = at.0.checked_sub(self.config.distributor.0);
+        match (&self.config.interface, offset) {
+            (Interface::V2(_), Some(offset)) if offset < PAGE_SIZE => Some(Ok(Frame { rows: v2::GICD, other: &ABSENT, offset, vcpu })),
+            (Interface::V2(_), _) => None,
+            (Interface::V3(_), Some(offset)) if offset < FRAME => Some(Ok(v3(v3::GICD, offset, vcpu))),
+            (Interface::V3(redistributors), _) => {
+                let (vcpu, offset) = redistributors.find(at)?;
+                Some(match offset / FRAME {
+                    _ if vcpu as usize >= self.vcpus.len() => Err(Abort),
+                    0 => Ok(v3(v3::GICR, offset, vcpu)),
+                    1 => Ok(v3(v3::GICR_SGI, offset - FRAME, vcpu)),
+                    _ => Err(Abort),
+                })
+            }
+        }
     }
 
     /// The value of the register (all of it, not only what is accessed).
@@ -246,19 +219,42 @@ impl Vgic {
             Zero | Pending(_) => 0,
             Constant(value) => value.into(),
             Control => {
+                const V2_ENABLE: u64 = 1;
                 const ARE_NS: u64 = 1 << 4;
                 const ENABLE_GRP1A: u64 = 1 << 1;
-                ARE_NS | if self.distributor.lock().enabled { ENABLE_GRP1A } else { 0 }
+                let enabled = self.distributor.lock().enabled;
+                match self.version() {
+                    Version::V2 => {
+                        if enabled {
+                            V2_ENABLE
+                        } else {
+                            0
+                        }
+                    }
+                    Version::V3 => ARE_NS | if enabled { ENABLE_GRP1A } else { 0 },
+                }
             }
             Type => {
                 let cpus = self.vcpus.len().clamp(1, 8) as u64;
-                u64::from(self.spis.div_ceil(BANK)) | (cpus - 1) << 5 | u64::from(self.config.intid_bits.saturating_sub(1)) << 19
+                let banks = u64::from(self.spis.div_ceil(BANK)) | (cpus - 1) << 5;
+                match &self.config.interface {
+                    Interface::V2(_) => banks,
+                    Interface::V3(redistributors) => banks | u64::from(redistributors.intid_bits.saturating_sub(1)) << 19,
+                }
             }
             RedistributorType => {
                 const LAST: u64 = 1 << 4;
-                let last = if self.config.is_last(place.vcpu, self.vcpus.len() as u32) { LAST } else { 0 };
-                affinity(place.vcpu) << 32 | u64::from(place.vcpu) << 8 | last
+                let count = self.vcpus.len() as u32;
+                let is_last = matches!(&self.config.interface, Interface::V3(all) if all.is_last(place.vcpu, count));
+                affinity(place.vcpu) << 32 | u64::from(place.vcpu) << 8 | if is_last { LAST } else { 0 }
             }
+            OwnTarget => u64::from(target_mask(place.vcpu)) * 0x0101_0101,
+            Target => {
+                let distributor = self.distributor.lock();
+                let masks = place.targeted().map(|intid| distributor.target(intid).map_or(0, target_mask));
+                u32::from_le_bytes(masks).into()
+            }
+            SendSgi => SGIR_READS_AS,
             Enable(_) => bank(word, &|bank| bank.enabled),
             Priority => bank(word / 8, &|bank| {
                 let at = word as usize % 8 * 4;
@@ -273,23 +269,26 @@ impl Vgic {
         }
     }
 
-    fn store(&self, machine: &dyn Machine, place: &Place, value: u64) -> VcpuSet {
+    fn store(&self, machine: &dyn Machine, place: &Place, value: u64) -> Result<VcpuSet, Abort> {
         let word = place.word();
         let bits = value as u32;
         let private = self.vcpus.get(place.vcpu as usize).filter(|_| word == 0);
         let noticed = |look: bool| if look { VcpuSet::of(place.vcpu) } else { VcpuSet::EMPTY };
         let spis = match (place.row.register, private) {
-            (Enable(true), Some(gic)) => return noticed(gic.enable(bits)),
-            (Enable(false), Some(gic)) => return noticed(gic.disable(bits)),
-            (Pending(true), Some(gic)) => return noticed(gic.raise(bits)),
-            (Pending(false), Some(gic)) => return noticed(gic.clear_pending(machine, bits)),
+            (Enable(true), Some(gic)) => return Ok(noticed(gic.enable(bits))),
+            (Enable(false), Some(gic)) => return Ok(noticed(gic.disable(bits))),
+            (Pending(true), Some(gic)) => return Ok(noticed(gic.raise(bits))),
+            (Pending(false), Some(gic)) => return Ok(noticed(gic.clear_pending(machine, bits))),
             (Enable(true), None) => self.distributor.lock().enable(machine, word, bits),
             (Enable(false), None) => self.distributor.lock().disable(machine, word, bits),
             (Pending(true), None) => self.distributor.lock().set_pending(word, bits),
             (Pending(false), None) => self.distributor.lock().clear_pending(machine, word, bits),
             (Router, _) => self.route(place, value),
+            (Target, _) => self.route_by_mask(place, bits),
+            (SendSgi, _) => return self.send_sgi_v2(place.vcpu, bits).ok_or(Abort),
             (Control, _) => {
-                self.distributor.lock().enabled = value & 2 != 0;
+                let enable = if self.version() == Version::V2 { 1 } else { 2 };
+                self.distributor.lock().enabled = bits & enable != 0;
                 VcpuSet::EMPTY
             }
             (Priority, _) => {
@@ -305,9 +304,24 @@ impl Vgic {
                 self.with_bank_mut(place.vcpu, b, |bank| bank.config.iter_mut().skip(half).take(1).for_each(|config| *config = bits));
                 VcpuSet::EMPTY
             }
-            (Zero | Constant(_) | Type | RedistributorType | SgiConfig, _) => VcpuSet::EMPTY,
+            (Zero | Constant(_) | Type | RedistributorType | SgiConfig | OwnTarget, _) => VcpuSet::EMPTY,
         };
-        self.mark(spis)
+        Ok(self.mark(spis))
+    }
+
+    /// GICD_ITARGETSR: of the vCPUs named the first gets the SPI; where none exists nothing changes. As in Xen.
+    fn route_by_mask(&self, place: &Place, value: u32) -> VcpuSet {
+        let existing = (1_u64 << self.vcpus.len().min(8)) - 1;
+        let accessed = place.targeted().into_iter().skip((place.offset % 4) as usize).take(place.size.bytes() as usize);
+        let mut distributor = self.distributor.lock();
+        let mut attention = VcpuSet::EMPTY;
+        for (intid, mask) in accessed.zip(value.to_le_bytes()) {
+            let named = u64::from(mask) & existing;
+            if named != 0 && distributor.target(intid).is_some_and(|old| old != named.trailing_zeros()) {
+                attention |= distributor.route(intid, named.trailing_zeros() as u8);
+            }
+        }
+        attention
     }
 
     /// GICD_IROUTER: to a vCPU, or to any, which is vCPU 0. A vCPU that does not exist changes nothing.
@@ -341,6 +355,14 @@ impl Vgic {
             f(&mut gic.state.lock().private);
         }
     }
+}
+
+/// What Xen reads of a register that cannot be read.
+const SGIR_READS_AS: u64 = 0xdead_beef;
+
+/// A vCPU in an ITARGETSR.
+fn target_mask(vcpu: u32) -> u8 {
+    1_u8.checked_shl(vcpu).unwrap_or(0)
 }
 
 /// The affinity of a vCPU, as in MPIDR: 16 to a cluster.

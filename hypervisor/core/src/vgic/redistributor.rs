@@ -1,10 +1,9 @@
-//! Where the registers of the interrupt controller are, and what writing the private ones does.
+//! Where the redistributors of a GICv3 are, and what writing the registers of private interrupts does.
 
 use super::bank::Bank;
 use super::cpu::VcpuGic;
 use crate::addr::Ipa;
 use crate::machine::Machine;
-use alloc::vec;
 use alloc::vec::Vec;
 
 /// Bytes of one register frame.
@@ -19,39 +18,22 @@ pub struct RedistributorRegion {
     pub size: u64,
 }
 
-/// Where the registers of the interrupt controller are.
+/// The redistributors of a GICv3, two 64 KiB frames a vCPU, in the order of the vCPUs.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct VgicConfig {
-    /// The distributor, 64 KiB.
-    pub distributor: Ipa,
-    /// The redistributors, two 64 KiB frames a vCPU, in the order of the vCPUs.
-    pub redistributors: Vec<RedistributorRegion>,
-    /// Bytes from one redistributor to the next, at least 0x2_0000.
+pub struct Redistributors {
+    /// Where they are.
+    pub regions: Vec<RedistributorRegion>,
+    /// Bytes from one to the next, at least 0x2_0000.
     pub stride: u64,
     /// Width of interrupt numbers, `GICD_TYPER.IDbits + 1`.
     pub intid_bits: u32,
 }
 
-impl VgicConfig {
-    /// What the toolstack writes into the device tree of a guest (xen/include/public/arch-arm.h, `GUEST_GICV3_*`).
-    pub fn guest() -> Self {
-        Self {
-            distributor: Ipa(0x0300_1000),
-            redistributors: vec![RedistributorRegion { base: Ipa(0x0302_0000), size: 0x0100_0000 }],
-            stride: 2 * FRAME,
-            intid_bits: 10,
-        }
-    }
-
-    /// The registers of the machine itself, for the hardware domain.
-    pub fn hardware(distributor: Ipa, redistributors: Vec<RedistributorRegion>, stride: Option<u64>, intid_bits: u32) -> Self {
-        Self { distributor, redistributors, stride: stride.unwrap_or(0).max(2 * FRAME), intid_bits }
-    }
-
+impl Redistributors {
     /// The redistributor that holds `at`, and the offset in it.
-    pub(super) fn redistributor(&self, at: Ipa) -> Option<(u32, u64)> {
+    pub(super) fn find(&self, at: Ipa) -> Option<(u32, u64)> {
         let mut first = 0;
-        for region in &self.redistributors {
+        for region in &self.regions {
             if let Some(offset) = at.0.checked_sub(region.base.0)
                 && offset < region.size
             {
@@ -64,7 +46,7 @@ impl VgicConfig {
 
     /// Whether the redistributor of `vcpu` is the last of its region, or of all `vcpus`: `GICR_TYPER.Last`.
     pub(super) fn is_last(&self, vcpu: u32, vcpus: u32) -> bool {
-        let ends = self.redistributors.iter().scan(0, |end, region| {
+        let ends = self.regions.iter().scan(0, |end, region| {
             *end += region.size / self.stride;
             Some(*end)
         });
@@ -72,7 +54,7 @@ impl VgicConfig {
     }
 }
 
-/// Private interrupts: what a write to a register of the second frame does. Each returns whether the vCPU has to look.
+/// Private interrupts: what a write to one of their registers does. Each returns whether the vCPU has to look.
 impl VcpuGic {
     /// As after reset: SGIs are edge-triggered, everything is disabled.
     pub fn new() -> Self {

@@ -8,12 +8,13 @@ use std::vec;
 
 mod hardware;
 mod model;
+mod v2;
 
 const GICD: u64 = 0x0300_1000;
 const GICR: u64 = 0x0302_0000;
 
 fn guest(vcpus: u32, spis: u32) -> Vgic {
-    Vgic::new(&VgicConfig::guest(), vcpus, spis).unwrap()
+    Vgic::new(&VgicConfig::guest_v3(), vcpus, spis).unwrap()
 }
 
 fn machine() -> &'static FakeMachine {
@@ -365,7 +366,7 @@ fn regions_of_redistributors_follow_each_other() {
         RedistributorRegion { base: Ipa(0x0800_0000), size: 0x4_0000 },
         RedistributorRegion { base: Ipa(0x0a00_0000), size: 0x6_0000 },
     ];
-    let vgic = Vgic::new(&VgicConfig::hardware(Ipa(0x0700_0000), regions, None, 16), 4, 32).unwrap();
+    let vgic = Vgic::new(&VgicConfig::v3(Ipa(0x0700_0000), regions, None, 16), 4, 32).unwrap();
     let typer = |at| vgic.read(0, Ipa(at), Size::Double);
     assert_eq!(typer(0x0800_0008), Some(Ok(0)));
     assert_eq!(typer(0x0802_0008), Some(Ok(1 << 32 | 1 << 8 | 1 << 4)));

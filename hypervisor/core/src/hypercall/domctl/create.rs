@@ -4,7 +4,7 @@ use super::{Request, Step};
 use crate::addr::DomainId;
 use crate::domain::destroy::Progress;
 use crate::domain::{Domain, create::Config};
-use crate::vgic::VgicConfig;
+use crate::vgic::Version;
 use alloc::sync::Arc;
 use guest_abi::arch_arm as arch;
 use guest_abi::domctl as abi;
@@ -14,6 +14,8 @@ use guest_abi::errno::Errno;
 const MAX_SPIS: u32 = 988;
 /// Free memory, in bytes, below which the hypervisor does not start to build a domain.
 const RESERVE: u64 = 2 << 20;
+/// Pages for stage-2 tables that a domain has before the toolstack gives it its pool, as in Xen: enough to map a GICv2's CPU interface.
+const FIRST_POOL: u64 = 16;
 
 pub fn create(request: &Request<'_>) -> Result<(), Errno> {
     let hv = request.hv;
@@ -24,7 +26,6 @@ pub fn create(request: &Request<'_>) -> Result<(), Errno> {
         || flags & (abi::XEN_DOMCTL_CDF_HVM | abi::XEN_DOMCTL_CDF_HAP) != abi::XEN_DOMCTL_CDF_HVM | abi::XEN_DOMCTL_CDF_HAP
         || wanted.iommu_opts != 0
         || wanted.max_vcpus == 0
-        || wanted.max_vcpus > crate::domain::MAX_VCPUS
         || wanted.max_grant_frames == 0
         || wanted.grant_opts != 1
         || wanted.altp2m_opts != 0
@@ -33,16 +34,20 @@ pub fn create(request: &Request<'_>) -> Result<(), Errno> {
     {
         return Err(Errno::EINVAL);
     }
-    if wanted.arch.gic_version > arch::XEN_DOMCTL_CONFIG_GIC_V3 || wanted.arch.sve_vl != 0 || wanted.arch.tee_type != 0 {
+    let version = match wanted.arch.gic_version {
+        arch::XEN_DOMCTL_CONFIG_GIC_NATIVE => hv.fixed.gic.version,
+        arch::XEN_DOMCTL_CONFIG_GIC_V2 => Version::V2,
+        arch::XEN_DOMCTL_CONFIG_GIC_V3 => Version::V3,
+        _ => return Err(Errno::EINVAL),
+    };
+    if wanted.max_vcpus > version.max_vcpus() || wanted.arch.sve_vl != 0 || wanted.arch.tee_type != 0 {
         return Err(Errno::EINVAL);
     }
     let spis = wanted.arch.nr_spis.checked_next_multiple_of(32).filter(|n| *n <= MAX_SPIS).ok_or(Errno::EINVAL)?;
     if hv.free_bytes() < RESERVE {
         return Err(Errno::ENOMEM);
     }
-    if wanted.arch.gic_version == arch::XEN_DOMCTL_CONFIG_GIC_V2 {
-        return Err(Errno::ENODEV);
-    }
+    let vgic = hv.fixed.gic.guest(version).ok_or(Errno::ENODEV)?;
     let asked = request.header.domain;
     let limit = |n: i32, default: u32| u32::try_from(n).unwrap_or(default);
     let domain = hv.create_domain(Config {
@@ -55,15 +60,23 @@ pub fn create(request: &Request<'_>) -> Result<(), Errno> {
         max_grant_frames: limit(wanted.max_grant_frames, hv.fixed.max_grant_frames),
         max_maptrack_frames: limit(wanted.max_maptrack_frames, hv.fixed.max_maptrack_frames),
         spis,
-        pool: 0,
+        pool: FIRST_POOL,
         event_ppi: arch::GUEST_EVTCHN_PPI,
-        vgic: VgicConfig::guest(),
+        vgic,
     })?;
-    wanted.arch.gic_version = arch::XEN_DOMCTL_CONFIG_GIC_V3;
+    wanted.arch.gic_version = gic_version(version);
     wanted.arch.nr_spis = spis;
     wanted.arch.clock_frequency = 0;
     request.reply(&wanted)?;
     request.reply_domain(domain.id)
+}
+
+/// A version as the toolstack knows it.
+pub(super) fn gic_version(version: Version) -> u8 {
+    match version {
+        Version::V2 => arch::XEN_DOMCTL_CONFIG_GIC_V2,
+        Version::V3 => arch::XEN_DOMCTL_CONFIG_GIC_V3,
+    }
 }
 
 pub fn destroy(request: &Request<'_>, domain: &Arc<Domain>) -> Result<Step, Errno> {

@@ -1,12 +1,13 @@
 //! What the toolstack asks about a domain and its vCPUs.
 
 use super::Request;
+use super::create::gic_version;
 use crate::domain::{Domain, Dying};
 use crate::hypervisor::Hypervisor;
 use crate::sched::Runstate;
 use crate::vcpu::BLOCKED;
 use alloc::sync::Arc;
-use guest_abi::arch_arm as arch;
+use guest_abi::arch_arm::ArchDomainConfig;
 use guest_abi::domctl as abi;
 use guest_abi::errno::Errno;
 
@@ -52,7 +53,7 @@ pub fn domain_info(hv: &Hypervisor, domain: &Domain) -> abi::GetDomainInfo {
         max_vcpu_id: u32::try_from(domain.vcpus().len()).unwrap_or(0).wrapping_sub(1),
         handle: *domain.handle.lock(),
         gpaddr_bits: hv.fixed.ipa_bits,
-        arch_config: arch::ArchDomainConfig { gic_version: arch::XEN_DOMCTL_CONFIG_GIC_V3, nr_spis: domain.spis, ..Default::default() },
+        arch_config: ArchDomainConfig { gic_version: gic_version(domain.vgic.version()), nr_spis: domain.spis, ..Default::default() },
         ..Default::default()
     }
 }

@@ -145,7 +145,7 @@ fn direct_dom0(bed: &Testbed, pages: u64) -> (Arc<Domain>, u64) {
         spis: 32,
         pool: u64::MAX,
         event_ppi: 31,
-        vgic: VgicConfig::guest(),
+        vgic: VgicConfig::guest_v3(),
     };
     let dom0 = bed.hv.create_domain(config).unwrap();
     bed.hv.create_vcpus(&dom0).unwrap();

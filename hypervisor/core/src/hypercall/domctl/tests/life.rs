@@ -1,9 +1,10 @@
 //! A domain from `createdomain` to its last page, as the toolstack makes it.
 
 use super::*;
-use crate::addr::DomainId;
+use crate::addr::{DomainId, MachineAddr};
 use crate::frames::FrameKind;
-use guest_abi::arch_arm::ArchDomainConfig;
+use crate::vgic::{HardwareGic, Version};
+use guest_abi::arch_arm::{self as arch, ArchDomainConfig};
 
 /// What `xl` asks for.
 fn wanted() -> abi::CreateDomain {
@@ -38,7 +39,7 @@ fn a_domain_is_made_filled_run_and_destroyed() {
     assert_eq!(domctl(&bed, &dom0, abi::XEN_DOMCTL_CREATEDOMAIN, 0, &wanted()), 0);
     let id = named(&bed, &dom0);
     let made: abi::CreateDomain = answer(&bed, &dom0);
-    assert_eq!((id, made.arch.gic_version, made.arch.nr_spis), (1, guest_abi::arch_arm::XEN_DOMCTL_CONFIG_GIC_V3, 32));
+    assert_eq!((id, made.arch.gic_version, made.arch.nr_spis), (1, arch::XEN_DOMCTL_CONFIG_GIC_V3, 32));
     let call = |cmd, payload: &[u8]| domctl(&bed, &dom0, cmd, id, payload);
 
     let einval = Errno::EINVAL.to_return();
@@ -80,6 +81,37 @@ fn a_domain_is_made_filled_run_and_destroyed() {
 }
 
 #[test]
+fn on_a_gicv2_a_domain_has_one_and_at_most_eight_vcpus() {
+    const GICV: MachineAddr = MachineAddr(0x0804_0000);
+    let mut bed = Testbed::new(Policy::Silo);
+    bed.hv.fixed.gic = HardwareGic { version: Version::V2, gicv: Some(GICV) };
+    let dom0 = bed.domain(0, 1);
+    let free = bed.hv.frames.free_pages();
+    let create = |max_vcpus, gic_version| {
+        let config = abi::CreateDomain { max_vcpus, arch: ArchDomainConfig { gic_version, ..wanted().arch }, ..wanted() };
+        domctl(&bed, &dom0, abi::XEN_DOMCTL_CREATEDOMAIN, 0, &config)
+    };
+    assert_eq!(create(1, arch::XEN_DOMCTL_CONFIG_GIC_V3), Errno::ENODEV.to_return());
+    assert_eq!(create(9, arch::XEN_DOMCTL_CONFIG_GIC_V3), Errno::ENODEV.to_return());
+    assert_eq!(create(9, arch::XEN_DOMCTL_CONFIG_GIC_NATIVE), Errno::EINVAL.to_return());
+    assert_eq!(bed.hv.frames.free_pages(), free);
+    for version in [arch::XEN_DOMCTL_CONFIG_GIC_NATIVE, arch::XEN_DOMCTL_CONFIG_GIC_V2] {
+        assert_eq!(create(8, version), 0);
+        let made: abi::CreateDomain = answer(&bed, &dom0);
+        assert_eq!(made.arch.gic_version, arch::XEN_DOMCTL_CONFIG_GIC_V2);
+        let domain = bed.hv.domains.get(DomainId(named(&bed, &dom0))).unwrap();
+        let interface = [0, 1, 2].map(|page| domain.p2m.lookup(Gfn(arch::GUEST_GICC_BASE / 4096 + page)).map(|m| (m.mfn, m.kind)));
+        let device = |page| Some((Mfn(GICV.0 / 4096 + page), P2mType::MmioDirectDev));
+        assert_eq!(interface, [device(0), device(1), None]);
+        let id = domain.id.0;
+        drop(domain);
+        assert_eq!(domctl(&bed, &dom0, abi::XEN_DOMCTL_DESTROYDOMAIN, id, &[0_u8; 0]), 0);
+        assert_eq!(bed.hv.frames.free_pages(), free, "to the page");
+    }
+    bed.hv.frames.audit().unwrap();
+}
+
+#[test]
 fn what_cannot_be_built_is_refused_and_leaves_nothing() {
     let bed = Testbed::new(Policy::Silo);
     let dom0 = bed.domain(0, 1);
@@ -100,7 +132,7 @@ fn what_cannot_be_built_is_refused_and_leaves_nothing() {
         (|c| c.arch.gic_version = 9, einval),
         (|c| c.arch.sve_vl = 1, einval),
         (|c| c.arch.nr_spis = 4000, einval),
-        (|c| c.arch.gic_version = guest_abi::arch_arm::XEN_DOMCTL_CONFIG_GIC_V2, enodev),
+        (|c| c.arch.gic_version = arch::XEN_DOMCTL_CONFIG_GIC_V2, enodev),
     ];
     for (n, (change, error)) in changes.iter().enumerate() {
         let mut config = wanted();
@@ -133,9 +165,9 @@ fn memory_that_runs_out_at_any_step_leaves_nothing() {
         max_grant_frames: 4,
         max_maptrack_frames: 2,
         spis: 32,
-        pool: 0,
+        pool: 16,
         event_ppi: 31,
-        vgic: crate::vgic::VgicConfig::guest(),
+        vgic: HardwareGic { version: Version::V2, gicv: Some(MachineAddr(0x0804_0000)) }.guest(Version::V2).unwrap(),
     };
     let mut refused = 0;
     loop {
