@@ -9,10 +9,10 @@ use core::fmt;
 use log::{info, warn};
 use xenolith_core::addr::{MachineAddr, PAGE_SIZE};
 use xenolith_core::boot::cmdline::Options;
-use xenolith_core::boot::host_tree::{CommandLines, EnableMethod, GicKind, Uart, UartKind};
+use xenolith_core::boot::host_tree::{CommandLines, EnableMethod, Uart, UartKind, V2mFrame};
 use xenolith_core::boot::{BootError, HostInfo, HostTree, Region};
 
-use crate::{console, fault, gic_v3, heap, mm, smp};
+use crate::{console, fault, gic, heap, mm, smp};
 
 /// Bytes of the heap. The frame table is not in it.
 const HEAP_SIZE: u64 = if cfg!(feature = "selftest") { 64 << 20 } else { 16 << 20 };
@@ -77,7 +77,7 @@ fn highest(free: &[Region], size: u64, align: u64) -> Option<u64> {
 /// Why the machine cannot be used.
 enum Trouble {
     Boot(BootError),
-    Gic(gic_v3::GicError),
+    Gic(gic::GicError),
     Other(&'static str),
 }
 
@@ -97,8 +97,8 @@ impl From<BootError> for Trouble {
     }
 }
 
-impl From<gic_v3::GicError> for Trouble {
-    fn from(why: gic_v3::GicError) -> Self {
+impl From<gic::GicError> for Trouble {
+    fn from(why: gic::GicError) -> Self {
         Self::Gic(why)
     }
 }
@@ -146,13 +146,19 @@ fn prepare(host: &mut Host) -> Result<(), Trouble> {
     let heap = host.take(HEAP_SIZE, BLOCK).ok_or(Trouble::Other("there is too little memory: no free RAM for the hypervisor's heap"))?;
     // SAFETY: mapped just now, and taken: nobody else gets it.
     unsafe { heap::claim(heap, HEAP_SIZE) };
-    let GicKind::V3 { gicd, redistributors, stride } = &host.info.gic.kind else {
-        return Err(Trouble::Other("the interrupt controller is a GICv2: only GICv3 is supported"));
-    };
-    // SAFETY: the device tree says that a GICv3 is there, and no domain has it.
-    unsafe { gic_v3::init(*gicd, redistributors, *stride) }?;
+    // SAFETY: the device tree says that it is there, and no domain has it.
+    unsafe { gic::init(&host.info.gic.kind) }?;
+    host.info.v2m.iter_mut().for_each(complete_v2m);
     smp::init_this_cpu()?;
     Ok(())
+}
+
+/// Asks a frame that turns MSIs into SPIs which ones.
+fn complete_v2m(frame: &mut V2mFrame) {
+    let registers = mm::map_device(frame.registers.start(), V2mFrame::MSI_TYPER + 4);
+    // SAFETY: the device tree says that the frame is there; the register has no side effect.
+    let typer = unsafe { registers.add(V2mFrame::MSI_TYPER as usize).cast::<u32>().read_volatile() };
+    frame.set_typer(typer);
 }
 
 /// RAM that may be mapped: reserved memory is not, save where a boot module lies in it (loaders reserve them, too).

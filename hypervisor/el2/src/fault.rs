@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use crate::console::PanicConsole;
 use crate::mm::layout::*;
 use crate::sysreg::read;
-use crate::{gic_v3, psci, timer};
+use crate::{gic, psci, timer};
 
 /// The registers at a fault of EL2, as `vectors` stores them.
 #[repr(C)]
@@ -112,8 +112,8 @@ pub fn stop() -> ! {
 }
 
 fn stop_others() {
-    if gic_v3::is_ready() {
-        gic_v3::send_sgi_to_others(gic_v3::SGI_STOP);
+    if gic::is_ready() {
+        gic::send_sgi_to_others(gic::SGI_STOP);
     }
 }
 

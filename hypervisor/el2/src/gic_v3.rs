@@ -8,7 +8,6 @@ pub mod list_registers;
 mod registers;
 
 use alloc::vec::Vec;
-use core::fmt;
 use core::sync::atomic::Ordering;
 
 use registers::{Distributor, Redistributor, TYPER};
@@ -18,19 +17,12 @@ use xenolith_core::addr::CpuId;
 use xenolith_core::boot::Region;
 use xenolith_core::machine::Trigger;
 
+use crate::gic::{GicError, PRIORITY, SGI_STOP, SPECIAL};
 use crate::sysreg::{read, write};
 use crate::{barrier, mm, percpu, smp};
 
-/// Makes a CPU leave the guest or its idle loop.
-pub const SGI_KICK: u32 = 0;
-/// Makes a CPU stop for good; [`acknowledge`] obeys by itself.
-pub const SGI_STOP: u32 = 1;
 /// The first SPI.
 const FIRST_SPI: u32 = 32;
-/// Interrupt numbers from here on are special: no interrupt is pending.
-const SPECIAL: u32 = 1020;
-/// One priority for all, below the mask.
-const PRIORITY: u32 = 0xa0a0_a0a0;
 
 struct Gic {
     distributor: &'static Distributor,
@@ -52,27 +44,6 @@ struct Affinity(u32);
 impl Affinity {
     const fn of(mpidr: u64) -> Self {
         Self((mpidr & 0xff_ffff) as u32 | (mpidr >> 32 << 24) as u32)
-    }
-}
-
-/// Why the GIC cannot be used.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum GicError {
-    /// GICD_PIDR2 is not that of a GICv3 or v4.
-    NotV3,
-    /// A CPU without redistributor.
-    NoRedistributor,
-    /// The CPU interface cannot be used by system registers at EL2.
-    NoSystemRegisters,
-}
-
-impl fmt::Display for GicError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NotV3 => "the interrupt controller is not a GICv3: GICD_PIDR2 says otherwise",
-            Self::NoRedistributor => "the interrupt controller has no redistributor for this CPU",
-            Self::NoSystemRegisters => "the interrupt controller cannot be used by system registers: firmware has not set ICC_SRE_EL3",
-        })
     }
 }
 

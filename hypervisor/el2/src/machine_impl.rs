@@ -12,7 +12,7 @@ use xenolith_core::addr::{CpuId, MachineAddr, Vmid};
 use xenolith_core::machine::{Machine, Power, Trigger};
 
 use crate::mm::layout::DIRECT_SIZE;
-use crate::{barrier, console, fault, gic_v3, mm, psci, timer};
+use crate::{barrier, console, fault, gic, mm, psci, timer};
 
 /// The machine that this runs on.
 pub struct Arm64;
@@ -207,20 +207,20 @@ impl Machine for Arm64 {
     fn kick(&self, cpu: CpuId) {
         // This CPU looks at its state anyway before it enters a guest.
         if cpu != crate::percpu::cpu() {
-            gic_v3::send_sgi(gic_v3::SGI_KICK, cpu);
+            gic::send_sgi(gic::SGI_KICK, cpu);
         }
     }
 
     fn spi_set_enabled(&self, intid: u32, enabled: bool) {
-        gic_v3::spi_set_enabled(intid, enabled);
+        gic::spi_set_enabled(intid, enabled);
     }
 
     fn spi_set_trigger(&self, intid: u32, trigger: Trigger) {
-        gic_v3::spi_set_trigger(intid, trigger);
+        gic::spi_set_trigger(intid, trigger);
     }
 
     fn spi_deactivate(&self, intid: u32) {
-        gic_v3::spi_deactivate(intid);
+        gic::spi_deactivate(intid);
     }
 
     fn console_write(&self, bytes: &[u8]) {

@@ -11,7 +11,8 @@
 //! | [`hyp`] | the control registers of EL2, stage 2 of the guest |
 //! | [`translate`] | guest virtual addresses by the hardware: `Loaded` is the core's `Stage1` |
 //! | [`timer`] | counter, EL2's deadline, the guest's virtual timer |
-//! | [`gic_v3`] | the physical interrupt controller; `gic_v3::list_registers` the virtual one (`Hardware` is the core's `ListRegisters`) |
+//! | [`gic`] | the physical interrupt controller; `gic::list_registers` the virtual one (`Hardware` is the core's `ListRegisters`) |
+//! | [`gic_v2`], [`gic_v3`] | its versions |
 //! | [`start`] | frame table, Dom0, all CPUs at work |
 //! | [`run`] | the loop: pick a vCPU, enter it, apply what its exit asks for |
 //! | [`smp`], [`percpu`], [`psci`] | secondary CPUs, what each has for itself, the firmware |
@@ -21,7 +22,7 @@
 //! | `selftest` | proves all that on a machine (`--features selftest`) |
 //!
 //! EL2 runs with interrupts masked all the time: an interrupt ends `enter_guest`, or the wait of an idle CPU, and is then asked for by
-//! [`gic_v3::acknowledge`]. Only this crate has `unsafe`, each block with its reason.
+//! [`gic::acknowledge`]. Only this crate has `unsafe`, each block with its reason.
 #![no_std]
 #![no_main]
 
@@ -31,6 +32,8 @@ mod barrier;
 mod boot;
 mod console;
 mod fault;
+mod gic;
+mod gic_v2;
 mod gic_v3;
 mod head;
 mod heap;

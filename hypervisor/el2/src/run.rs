@@ -13,7 +13,7 @@ use xenolith_core::sched::Nanos;
 use xenolith_core::vcpu::{BLOCKED, Vcpu};
 use xenolith_core::vgic::list_register::any_pending;
 
-use crate::gic_v3::list_registers::Hardware;
+use crate::gic::list_registers::Hardware;
 use crate::{barrier, timer, vectors};
 
 mod abort;

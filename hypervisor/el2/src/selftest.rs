@@ -16,7 +16,8 @@ use xenolith_core::vgic::{GicCpuContext, ListRegisters};
 use xenolith_core::vtimer::VTimer;
 
 use crate::boot::Host;
-use crate::gic_v3::{self, list_registers};
+use crate::gic;
+use crate::gic_v3::list_registers;
 use crate::machine_impl::Arm64;
 use crate::translate::{Loaded, translate_stage1};
 use crate::vectors::enter_guest;
@@ -237,9 +238,9 @@ fn guest() {
     switch::load_fp(&saved);
     check("floating point", before_fp && hvc(&mut vcpu) == Some(3) && vcpu.x[3] == vcpu.x[0] && saved.v[8] == u128::from(vcpu.x[0]));
 
-    gic_v3::set_ppi_enabled(VIRTUAL_TIMER, true);
-    gic_v3::set_ppi_enabled(HYP_TIMER, true);
-    gic_v3::set_ppi_enabled(MAINTENANCE, true);
+    gic::set_ppi_enabled(VIRTUAL_TIMER, true);
+    gic::set_ppi_enabled(HYP_TIMER, true);
+    gic::set_ppi_enabled(MAINTENANCE, true);
     let intid = interrupt(&mut vcpu);
     timer::mask_virtual();
     finish(intid);
@@ -249,15 +250,15 @@ fn guest() {
     // En; the guest's own group 1 enable is in its VMCR.
     list_registers::load(&GicCpuContext { hcr: 1, ..Default::default() }, 0);
     check("before a virtual interrupt", hvc(&mut vcpu) == Some(5));
-    list_registers::Hardware.write(0, 1 << 62 | 1 << 60 | 0xa0 << 48 | 27);
+    gic::list_registers::Hardware.write(0, 1 << 62 | 1 << 60 | 0xa0 << 48 | 27);
     check("virtual interrupt", hvc(&mut vcpu) == Some(9) && vcpu.x[10] == 27);
-    check("list register empty", list_registers::Hardware.empty() & 1 == 1 && list_registers::Hardware.read(0) >> 62 == 0);
+    check("list register empty", gic::list_registers::Hardware.empty() & 1 == 1 && gic::list_registers::Hardware.read(0) >> 62 == 0);
     check("after the interrupt", hvc(&mut vcpu) == Some(6));
     let mut context = GicCpuContext::default();
     list_registers::save(&mut context, 1);
     let off = list_registers::hcr() == 0;
     list_registers::load(&context, 1);
-    let count = list_registers::Hardware.count();
+    let count = gic::list_registers::Hardware.count();
     check(
         "list registers",
         off && (1..=16).contains(&count) && list_registers::priority_bits() >= 5 && context.hcr == 1 && context.vmcr & 2 != 0,
@@ -271,9 +272,9 @@ fn guest() {
 
     if cpu != CpuId(0) {
         let exit = enter_guest(&mut vcpu);
-        let intid = gic_v3::acknowledge();
+        let intid = gic::acknowledge();
         finish(intid);
-        check("kick", exit.vector == Vector::Irq && intid == Some(gic_v3::SGI_KICK));
+        check("kick", exit.vector == Vector::Irq && intid == Some(gic::SGI_KICK));
     }
     list_registers::set_hcr(0);
     barrier::isb();
@@ -282,8 +283,8 @@ fn guest() {
 /// Runs the guest to its next interrupt that is not a kick, and acknowledges that.
 fn interrupt(vcpu: &mut VcpuContext) -> Option<u32> {
     while enter_guest(vcpu).vector == Vector::Irq {
-        match gic_v3::acknowledge() {
-            Some(gic_v3::SGI_KICK) => finish(Some(gic_v3::SGI_KICK)),
+        match gic::acknowledge() {
+            Some(gic::SGI_KICK) => finish(Some(gic::SGI_KICK)),
             other => return other,
         }
     }
@@ -292,8 +293,8 @@ fn interrupt(vcpu: &mut VcpuContext) -> Option<u32> {
 
 fn finish(intid: Option<u32>) {
     if let Some(intid) = intid {
-        gic_v3::priority_drop(intid);
-        gic_v3::deactivate(intid);
+        gic::priority_drop(intid);
+        gic::deactivate(intid);
     }
 }
 
@@ -309,7 +310,7 @@ fn exit(vcpu: &mut VcpuContext) -> RawExit {
         if exit.vector != Vector::Irq {
             return exit;
         }
-        finish(gic_v3::acknowledge());
+        finish(gic::acknowledge());
     }
 }
 

@@ -9,7 +9,7 @@ use xenolith_core::addr::{CpuId, PAGE_SIZE};
 use crate::mm::layout::STACK_SIZE;
 use crate::percpu::PerCpu;
 use crate::sysreg::read;
-use crate::{fault, gic_v3, heap, hyp, mm, psci, timer};
+use crate::{fault, gic, heap, hyp, mm, psci, timer};
 
 /// As many CPUs as a [`xenolith_core::addr::CpuMask`] has bits.
 pub const MAX_CPUS: usize = 64;
@@ -47,11 +47,11 @@ pub fn count() -> u8 {
     COUNT.load(Ordering::Acquire)
 }
 
-/// What every CPU sets up for itself. The boot CPU calls it after `gic_v3::init`; secondary CPUs have done it when they get to their entry.
-pub fn init_this_cpu() -> Result<(), gic_v3::GicError> {
+/// What every CPU sets up for itself. The boot CPU calls it after `gic::init`; secondary CPUs have done it when they get to their entry.
+pub fn init_this_cpu() -> Result<(), gic::GicError> {
     hyp::init_cpu();
     timer::init_cpu();
-    gic_v3::init_cpu()
+    gic::init_cpu()
 }
 
 /// Starts the CPUs with these affinities, the boot CPU's passed over. Each calls `entry` with its number as soon as it is up.

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use log::{info, warn};
 use spin::Once;
-use xenolith_core::addr::{CpuId, Ipa, Mfn, PAGE_SHIFT};
+use xenolith_core::addr::{CpuId, Ipa, Mfn, PAGE_SHIFT, PAGE_SIZE};
 use xenolith_core::boot::cmdline::{Bootscrub, Level, Xsm};
 use xenolith_core::boot::dom0::{self, Dom0Input, Dom0Plan};
 use xenolith_core::boot::host_tree::{GicKind, ModuleKind};
@@ -12,18 +12,18 @@ use xenolith_core::boot::image::HEADER_SIZE;
 use xenolith_core::boot::{HostInfo, Region};
 use xenolith_core::clock::Clock;
 use xenolith_core::console::ConsoleRing;
-use xenolith_core::domain::{MAX_VCPUS, dom0 as build};
+use xenolith_core::domain::dom0 as build;
 use xenolith_core::frames::{Frame, FrameTable};
 use xenolith_core::hypervisor::{Build, Fixed, Hypervisor};
 use xenolith_core::lock::Lock;
 use xenolith_core::machine::Machine;
 use xenolith_core::policy::Policy;
-use xenolith_core::vgic::{RedistributorRegion, VgicConfig};
+use xenolith_core::vgic::{CpuInterface, RedistributorRegion, VgicConfig};
 
 use crate::boot::{Host, die};
 use crate::machine_impl::Arm64;
 use crate::run::{Lines, Runner};
-use crate::{console, gic_v3, hyp, mm, timer};
+use crate::{console, gic, gic_v3, hyp, mm, timer};
 
 static MACHINE: Arm64 = Arm64;
 static HYPERVISOR: Once<Hypervisor> = Once::new();
@@ -51,7 +51,7 @@ pub fn run(mut host: Host) -> ! {
     let cpus = host.start_secondaries(secondary);
     info!("Brought up {cpus} CPUs");
     let frames = frame_table(&mut host);
-    let vcpus = host.options.dom0_max_vcpus.unwrap_or(cpus.into()).clamp(1, MAX_VCPUS);
+    let vcpus = host.options.dom0_max_vcpus.unwrap_or(cpus.into()).clamp(1, gic::hardware().version.max_vcpus());
     let plan = plan(&host, vcpus);
     plan.warnings.iter().for_each(|warning| warn!("{warning}"));
 
@@ -78,7 +78,7 @@ pub fn run(mut host: Host) -> ! {
     let lines = Lines { maintenance: host.info.gic.maintenance, console: host.uart.interrupt.map(|line| line.intid) };
     if let Some(line) = lines.console {
         console::enable_receive_interrupt();
-        gic_v3::spi_set_enabled(line, true);
+        gic::spi_set_enabled(line, true);
     }
     hv.console.lock().set_switch(host.options.conswitch, host.options.conswitch_stays);
     info!("*** Serial input to {}", if host.options.conswitch_stays { "Xen" } else { "DOM0" });
@@ -137,7 +137,8 @@ fn hypervisor(host: &Host, frames: FrameTable, cpus: u8) -> Hypervisor {
         command_line: host.command_lines.xen.clone(),
         cpus,
         ipa_bits: hyp::ipa_bits() as u8,
-        spis: gic_v3::spi_count(),
+        gic: gic::hardware(),
+        spis: gic::spi_count(),
         max_grant_frames: options.gnttab_max_frames,
         max_maptrack_frames: options.gnttab_max_maptrack_frames,
         max_mfn: frames.max_mfn().0,
@@ -154,9 +155,17 @@ fn hypervisor(host: &Host, frames: FrameTable, cpus: u8) -> Hypervisor {
 
 /// Dom0's interrupt controller is where the machine's is.
 fn vgic(info: &HostInfo) -> VgicConfig {
-    let GicKind::V3 { gicd, redistributors, stride } = &info.gic.kind else { die(&"the interrupt controller is not a GICv3") };
-    let regions = redistributors.iter().map(|r| RedistributorRegion { base: Ipa(r.start().0), size: r.size() }).collect();
-    VgicConfig::hardware(Ipa(gicd.start().0), regions, *stride, gic_v3::intid_bits())
+    match &info.gic.kind {
+        GicKind::V2 { gicd, gicc, gicv, .. } => {
+            // All of it: what pages repeat for the hardware they repeat for Dom0.
+            let size = gicc.size().min(gicv.size()).next_multiple_of(PAGE_SIZE);
+            VgicConfig::v2(Ipa(gicd.start().0), CpuInterface { at: Ipa(gicc.start().0), gicv: gicv.start(), size })
+        }
+        GicKind::V3 { gicd, redistributors, stride } => {
+            let regions = redistributors.iter().map(|r| RedistributorRegion { base: Ipa(r.start().0), size: r.size() }).collect();
+            VgicConfig::v3(Ipa(gicd.start().0), regions, *stride, gic_v3::intid_bits())
+        }
+    }
 }
 
 fn level(level: Level) -> log::LevelFilter {

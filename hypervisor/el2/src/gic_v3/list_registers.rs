@@ -1,7 +1,7 @@
 //! The virtual CPU interface as EL2 sees it (`ICH_*`): the registers as numbers; their meaning is the core's vGIC's.
 
 use xenolith_core::vgic::GicCpuContext;
-use xenolith_core::vgic::list_register::{ListRegisters, MAX_LIST_REGISTERS};
+use xenolith_core::vgic::list_register::MAX_LIST_REGISTERS;
 
 use crate::barrier;
 use crate::sysreg::{read, write};
@@ -50,27 +50,6 @@ numbered!(
     8 "ich_lr8_el2", 9 "ich_lr9_el2", 10 "ich_lr10_el2", 11 "ich_lr11_el2", 12 "ich_lr12_el2", 13 "ich_lr13_el2", 14 "ich_lr14_el2",
     15 "ich_lr15_el2"
 );
-
-/// The list registers in the hardware of this CPU.
-pub struct Hardware;
-
-impl ListRegisters for Hardware {
-    fn count(&self) -> usize {
-        count()
-    }
-
-    fn empty(&self) -> u32 {
-        elrsr() as u32
-    }
-
-    fn read(&self, n: usize) -> u64 {
-        read_lr(n)
-    }
-
-    fn write(&mut self, n: usize, value: u64) {
-        write_lr(n, value);
-    }
-}
 
 /// The numbers of the bits that are set.
 fn bits(set: u32) -> impl Iterator<Item = usize> {

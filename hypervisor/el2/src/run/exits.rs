@@ -12,7 +12,7 @@ use xenolith_core::vgic::list_register::any_pending;
 
 use super::loaded::Loaded;
 use super::{After, Runner};
-use crate::gic_v3::list_registers::Hardware;
+use crate::gic::list_registers::Hardware;
 use crate::sysreg::{read, write};
 use crate::translate;
 

@@ -10,7 +10,7 @@ use guest_abi::psci as abi;
 use guest_abi::sched::{SHUTDOWN_POWEROFF, SHUTDOWN_REBOOT};
 
 use super::{After, Runner};
-use crate::gic_v3::list_registers;
+use crate::gic::list_registers;
 
 impl Runner {
     pub(super) fn firmware_call(&mut self, conduit: Conduit) -> After {

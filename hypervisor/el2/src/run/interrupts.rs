@@ -4,7 +4,7 @@ use xenolith_core::addr::DomainId;
 use xenolith_core::vgic::FIRST_SPI;
 
 use super::Runner;
-use crate::{console, gic_v3, timer};
+use crate::{console, gic, timer};
 
 /// The PPI of the virtual timer, physical and virtual (Base System Architecture; Xen's guests).
 pub const VIRTUAL_TIMER: u32 = 27;
@@ -26,7 +26,7 @@ impl Lines {
     /// Lets this CPU's own interrupts in.
     pub fn enable(&self) {
         for ppi in [HYPERVISOR_TIMER, VIRTUAL_TIMER, self.maintenance] {
-            gic_v3::set_ppi_enabled(ppi, true);
+            gic::set_ppi_enabled(ppi, true);
         }
     }
 }
@@ -34,7 +34,7 @@ impl Lines {
 impl Runner {
     /// Takes every interrupt that is pending.
     pub(super) fn take_interrupts(&mut self) {
-        while let Some(intid) = gic_v3::acknowledge() {
+        while let Some(intid) = gic::acknowledge() {
             self.take(intid);
         }
     }
@@ -59,19 +59,19 @@ impl Runner {
             // A kick: what it is about is looked at before the guest is entered.
             _ => {}
         }
-        gic_v3::priority_drop(intid);
-        gic_v3::deactivate(intid);
+        gic::priority_drop(intid);
+        gic::deactivate(intid);
     }
 
     /// The guest deactivates it.
     fn pass_to_dom0(&self, intid: u32) {
-        gic_v3::priority_drop(intid);
+        gic::priority_drop(intid);
         let dom0 = self.hv.domains.get(DomainId::HARDWARE);
         match dom0.as_ref().and_then(|dom0| dom0.vgic.raise_physical_spi(intid).ok().map(|set| (dom0, set))) {
             Some((dom0, set)) => set.iter().filter_map(|vcpu| dom0.vcpu(vcpu)).for_each(|vcpu| self.hv.notice(vcpu)),
             None => {
-                gic_v3::spi_set_enabled(intid, false);
-                gic_v3::deactivate(intid);
+                gic::spi_set_enabled(intid, false);
+                gic::deactivate(intid);
             }
         }
     }

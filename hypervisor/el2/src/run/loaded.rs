@@ -14,7 +14,7 @@ use xenolith_core::vgic::GicCpuContext;
 use xenolith_core::vgic::list_register::{HCR_EN, HCR_UIE};
 
 use super::interrupts::PHYSICAL_TIMER;
-use crate::gic_v3::list_registers::{self, Hardware};
+use crate::gic::list_registers::{self, Hardware};
 use crate::sysreg::{read, write};
 use crate::{hyp, switch, timer};
 
