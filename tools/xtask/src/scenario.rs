@@ -5,6 +5,7 @@
 mod bad_boot;
 mod block;
 mod boot;
+mod gicv2;
 mod lifecycle;
 mod memory;
 mod network;
@@ -44,7 +45,7 @@ pub struct Setup {
 
 /// All scenarios, in the order in which they run.
 pub fn all() -> Vec<Scenario> {
-    let subjects = [boot::ALL, network::ALL, block::ALL, vcpus::ALL, lifecycle::ALL, memory::ALL, tools::ALL, bad_boot::ALL];
+    let subjects = [boot::ALL, gicv2::ALL, network::ALL, block::ALL, vcpus::ALL, lifecycle::ALL, memory::ALL, tools::ALL, bad_boot::ALL];
     subjects.concat()
 }
 
@@ -67,10 +68,11 @@ impl Scenario {
         Self { ours: true, ..self }
     }
 
-    /// Runs the scenario on `hypervisor`. On failure the last lines of the console come with the reason.
-    pub fn perform(&self, hypervisor: &Path, modules: &Modules) -> Result<String, String> {
+    /// Runs the scenario on `hypervisor`, on a machine with a GIC of this version unless it has its own. On failure the last lines of the
+    /// console come with the reason.
+    pub fn perform(&self, hypervisor: &Path, modules: &Modules, gic: u32) -> Result<String, String> {
         let scratch = host::target_dir().join("xenolith/test");
-        let (options, modules) = (Options::default(), modules.clone());
+        let (options, modules) = (Options { gic, ..Options::default() }, modules.clone());
         let mut setup = Setup { options, modules, hypervisor: hypervisor.into(), scratch: scratch.clone() };
         let started = std::fs::create_dir_all(&scratch).map_err(Into::into).and_then(|()| (self.setup)(&mut setup)).and_then(|()| {
             let qemu = qemu::command(&setup.options, hypervisor, &setup.modules)?;

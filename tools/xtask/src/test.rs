@@ -15,6 +15,9 @@ pub struct Options {
     /// The hypervisor under test: `xenolith`, `xen` (Debian's, the oracle), or the path of an image
     #[arg(long, default_value = "xenolith")]
     hyp: String,
+    /// Version of the interrupt controller, 2 or 3, for scenarios that do not say
+    #[arg(long, default_value_t = 3)]
+    gic: u32,
     /// Only show the names of the scenarios
     #[arg(long)]
     list: bool,
@@ -73,7 +76,7 @@ pub fn test(options: &Options) -> Result<()> {
     let machine = guests::guests().and_then(|guests| Ok((qemu::hypervisor(&options.hyp, &guests)?, modules::at_hand(&guests)?)));
     for scenario in scenarios.iter().filter(wanted) {
         tally.tell(scenario.name, || match &machine {
-            Ok((hypervisor, modules)) => scenario.perform(hypervisor, modules).map(Some),
+            Ok((hypervisor, modules)) => scenario.perform(hypervisor, modules, options.gic).map(Some),
             Err(error) => Err(format!("{error:#}")),
         });
     }

@@ -11,7 +11,7 @@ pub const ALL: &[Scenario] = &[
     Scenario::new("console", console),
 ];
 
-fn pause_reboot_crash(machine: &mut Machine) -> Result<String> {
+pub(super) fn pause_reboot_crash(machine: &mut Machine) -> Result<String> {
     boot_with_domu(machine, "")?;
     machine.sh("xl pause domu1 && xl list domu1 | grep -- '--p---'", 30)?;
     ensure!(machine.status("ping -c 1 -W 2 10.0.0.2", 30)?.0 != 0, "a paused DomU answers");

@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 pub const ALL: &[Scenario] =
     &[Scenario::new("domu-net", domu_net), Scenario::new("two-domus", two_domus), Scenario::new("netattach", netattach)];
 
-fn domu_net(machine: &mut Machine) -> Result<String> {
+pub(super) fn domu_net(machine: &mut Machine) -> Result<String> {
     boot_with_domu(machine, "")?;
     xl::ping(machine, 2)?;
     machine.sh("ping -c 3 -s 8000 10.0.0.2 | grep ' 0% packet loss'", 30)?;

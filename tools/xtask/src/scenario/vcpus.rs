@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 
 pub const ALL: &[Scenario] = &[Scenario::new("vcpus", vcpus)];
 
-fn vcpus(machine: &mut Machine) -> Result<String> {
+pub(super) fn vcpus(machine: &mut Machine) -> Result<String> {
     boot_with_domu(machine, "vcpus=4")?;
     let online = "grep -c ^processor /proc/cpuinfo";
     ensure!(guest(machine, online)? == "4", "the DomU does not have 4 CPUs");
