@@ -20,6 +20,14 @@ struct back_counters {
 	u64 posted_calls;	/* POSTED hypercalls */
 };
 
+/* Memory that is posted in a slot. */
+struct back_buffer {
+	struct page *page;		/* NULL: none */
+	u32 offset;			/* where packets go to, from the page on */
+	u32 size;
+	bool pooled;			/* a part of one of the pool's pages */
+};
+
 /* The receiving end of a channel. */
 struct back_queue {
 	struct napi_struct napi;
@@ -27,9 +35,11 @@ struct back_queue {
 	struct page_pool *pool;
 	struct txcopy_ring *ring;
 	struct txcopy_slot *slots;
-	struct page **pages;		/* the buffer of each slot */
+	struct back_buffer *buffers;	/* of each slot */
 	u32 mask;			/* slots - 1 */
 	u32 consumed;
+	u32 large;			/* consumed, when a packet needed whole pages */
+	bool odd;			/* the pool's next part is the second half of a page */
 	u32 posted;
 	u32 index;
 	u32 channel;
@@ -70,5 +80,9 @@ int back_queue_create(struct back_queue *q, struct tx_back *back,
 		      unsigned int index);
 void back_queue_run(struct back_queue *q, bool run);
 void back_queue_destroy(struct back_queue *q);
+
+int back_fill_ring(struct back_queue *q);
+void back_empty_ring(struct back_queue *q);
+void back_receive(struct back_queue *q, u32 n);
 
 #endif /* XENOLITH_TX_BACK_H */

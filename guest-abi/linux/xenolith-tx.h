@@ -19,6 +19,7 @@
 #include <linux/netdevice.h>
 #include <linux/string.h>
 #include <xen/events.h>
+#include <xen/page.h>
 #include <xen/xen.h>
 #include <xen/xenbus.h>
 #include <asm/xen/hypercall.h>
@@ -57,7 +58,7 @@ static inline bool tx_copy_offered(void)
 {
 	struct txcopy_query query = { };
 
-	return xen_domain() &&
+	return xen_domain() && PAGE_SIZE == XEN_PAGE_SIZE &&
 	       !txcopy_op(TXCOPY_QUERY, (unsigned long)&query, 0, 0) &&
 	       query.version >= TXCOPY_VERSION &&
 	       query.max_pieces >= TXCOPY_MAX_PIECES &&
