@@ -13,15 +13,17 @@ use std::process::Command;
 /// The Debian release that has Xen 4.20.
 const SUITE: &str = "trixie";
 const USERLAND: &str = "xen-utils-4.20 xen-utils-common xenstore-utils xen-hypervisor-4.20-arm64 busybox-static util-linux coreutils bash \
-    iproute2 iperf3 netperf cyclonedds-tools";
+    iproute2 ethtool iperf3 netperf cyclonedds-tools";
 
 const APPLETS: &str = "[ arping ash awk basename blockdev brctl cat chmod cmp cp cttyhack cut date dd dirname dmesg env expr false find free \
     getopt grep head hexdump hostname id ifconfig insmod kill killall ln logger losetup ls lsmod md5sum mkdir mkfs.ext2 mknod mktemp mount mv \
     nc pgrep pidof ping poweroff printf ps readlink realpath reboot rm rmmod route sed seq setsid sh sleep sort stty sync tail tee test time \
     timeout top touch tr true tty umount uname uniq usleep wc which xargs";
-const MEASURING: [&str; 4] = ["iperf3", "netperf", "netserver", "ddsperf"];
+const MEASURING: &[&str] =
+    &["usr/bin/iperf3", "usr/bin/netperf", "usr/bin/netserver", "usr/bin/ddsperf", "usr/sbin/ethtool", "usr/bin/chrt"];
 
-const DOM0_MODULES: &str = "xen-evtchn xen-gntdev xen-gntalloc xen-privcmd xenfs llc stp bridge xen-netback xen-blkback loop tun";
+const DOM0_MODULES: &str = "xen-evtchn xen-gntdev xen-gntalloc xen-privcmd xenfs llc stp bridge xen-netback xen-blkback loop tun failover net_failover virtio_net \
+    virtio_mmio pktgen";
 const DOMU_MODULES: &str = "xen-netfront xen-blkfront xen-evtchn xen-gntdev xen-gntalloc xen-privcmd xenfs pktgen";
 
 const DOM0_INIT: &str = include_str!("../../../tests/system/dom0/init");
@@ -167,7 +169,7 @@ fn base(from: &Path) -> Result<Root> {
         root.link(&format!("bin/{applet}"), "/usr/bin/busybox");
     }
     for program in MEASURING {
-        root.program(from, &format!("usr/bin/{program}"))?;
+        root.program(from, program)?;
     }
     root.program(from, "usr/lib/aarch64-linux-gnu/ld-linux-aarch64.so.1")?;
     root.link("lib/ld-linux-aarch64.so.1", "/usr/lib/aarch64-linux-gnu/ld-linux-aarch64.so.1");

@@ -2,6 +2,7 @@
 
 mod abi;
 mod apt;
+mod bench;
 mod console;
 mod coverage;
 mod demo;
@@ -61,6 +62,8 @@ enum Task {
         #[command(flatten)]
         options: qemu::Options,
     },
+    /// Measure Xen, Xenolith and tx copy side by side: a table, target/bench/results.json and a page to look at
+    Bench(bench::Options),
     /// Run what CI runs; the last line is the summary
     Test(test::Options),
     /// Show which lines of the hypervisor's core its host tests run; fails below 90 %
@@ -99,6 +102,7 @@ fn perform(task: Task) -> Result<()> {
         Task::Run { options, cmd } => run::run(options, cmd.as_deref()),
         Task::Demo { options } => demo::demo(&options),
         Task::Coverage => coverage::coverage(),
+        Task::Bench(options) => bench::bench(&options),
         Task::Test(options) | Task::Ci(options) => test::test(&options),
     }
 }

@@ -70,10 +70,15 @@ pub fn hypervisor(name: &str, guests: &Guests) -> Result<PathBuf> {
     Ok(image)
 }
 
+/// QEMU, installed if need be.
+pub fn program() -> Result<Command> {
+    doctor::need(&[doctor::QEMU])?;
+    Ok(Command::new(host::which(doctor::QEMU.file).unwrap_or_else(|| doctor::QEMU.file.into())))
+}
+
 /// The QEMU command for this machine, still without a console.
 pub fn command(options: &Options, hypervisor: &Path, modules: &Modules) -> Result<Command> {
-    doctor::need(&[doctor::QEMU])?;
-    let mut qemu = Command::new(host::which(doctor::QEMU.file).unwrap_or_else(|| doctor::QEMU.file.into()));
+    let mut qemu = program()?;
     let vcpus = options.dom0_vcpus.map(|n| format!(" dom0_max_vcpus={n}")).unwrap_or_default();
     qemu.arg("-M").arg(format!("virt,virtualization=on,gic-version={}", options.gic));
     qemu.args(["-cpu", "cortex-a57", "-m", &options.mem, "-smp", &options.smp.to_string(), "-no-reboot", "-nic", "none"]);

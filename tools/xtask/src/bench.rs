@@ -1,0 +1,274 @@
+//! `cargo xtask bench`: Xen, Xenolith and Xenolith with tx copy side by side, on the same emulated machine with the same guests.
+//!
+//! An emulator's times are no times of hardware. What is compared are ratios in one run, and counts.
+
+mod exceptions;
+mod goals;
+mod hold;
+mod monitor;
+mod page;
+mod parse;
+mod results;
+mod run;
+mod scenarios;
+mod svg;
+mod table;
+
+use crate::qemu;
+use crate::{guests, host, modules};
+use anyhow::{Result, bail, ensure};
+use results::{Count, Hold, Occupancy, Results, Run};
+use run::{Boot, Mode, System, Told};
+use scenarios::Scenario;
+use std::collections::VecDeque;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+use std::time::Instant;
+
+/// Two deterministic runs agree within this.
+const AGREE: f64 = 0.02;
+
+/// What to measure.
+#[derive(clap::Args)]
+pub struct Options {
+    /// The main scenarios, once, in deterministic mode: in less than ten minutes
+    #[arg(long)]
+    quick: bool,
+    /// Only these scenarios, or `counts`: the traps and interrupts of a packet
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// Only these systems
+    #[arg(long, value_delimiter = ',')]
+    systems: Vec<String>,
+    /// Also one Linux with nothing under it, and its loopback: what the measuring programs cost themselves
+    #[arg(long)]
+    loopback: bool,
+    /// Runs of each deterministic scenario [default: 1 with --quick, else 2]
+    #[arg(long)]
+    runs: Option<u32>,
+    /// Runs of each free-running scenario: two CPUs, the host's time [default: none with --quick, else 3]
+    #[arg(long)]
+    free: Option<u32>,
+    /// Seconds of virtual time for a scenario that has no number of its own
+    #[arg(long, default_value_t = 2)]
+    seconds: u32,
+    /// Machines that run at the same time
+    #[arg(long, default_value_t = 2)]
+    jobs: usize,
+    /// Another image in place of Xenolith's
+    #[arg(long)]
+    image: Option<PathBuf>,
+    /// Only write the page and the table again, from results.json
+    #[arg(long)]
+    report: bool,
+    /// Only show the names of the scenarios
+    #[arg(long)]
+    list: bool,
+}
+
+/// Measures, tells and writes everything down.
+pub fn bench(options: &Options) -> Result<()> {
+    if options.list {
+        scenarios::ALL.iter().for_each(|scenario| println!("{:<14} {}", scenario.name, scenario.title));
+        scenarios::WATCHED.iter().for_each(|watched| println!("{:<14} {}", watched.name, watched.title));
+        return Ok(());
+    }
+    let start = Instant::now();
+    let folder = run::folder();
+    fs::create_dir_all(folder.join("raw"))?;
+    let file = folder.join("results.json");
+    if options.report {
+        let mut results = Results::load(&file)?;
+        results.goals = goals::judge(&results);
+        return show(&results, &folder);
+    }
+    let before = Results::load(&file).ok();
+    let mut results = Results { machine: machine()?, ..Results::default() };
+    let [deterministic, free] = jobs(options, &folder)?;
+    perform(deterministic, options.jobs, &mut results);
+    // Two CPUs that run freely need the machine for themselves.
+    perform(free, 1, &mut results);
+    results.goals = goals::judge(&results);
+    show(&results, &folder)?;
+    if let Some(before) = before {
+        let (compared, lines) = results::differences(&before, &results, Mode::Deterministic.name(), AGREE);
+        println!("\n{} of {compared} figures as in the run before, within {} %", compared - lines.len(), AGREE * 100.0);
+        lines.iter().for_each(|line| println!("  {line}"));
+    }
+    println!("in {} s", start.elapsed().as_secs());
+    ensure!(results.missing.is_empty(), "not everything was measured:\n  {}", results.missing.join("\n  "));
+    Ok(())
+}
+
+/// Writes the results and the page, and prints the table.
+fn show(results: &Results, folder: &Path) -> Result<()> {
+    let (file, page) = (folder.join("results.json"), folder.join("report.html"));
+    results.store(&file)?;
+    fs::write(&page, page::page(results))?;
+    table::print(results);
+    println!("\n{}\n{}", file.display(), page.display());
+    Ok(())
+}
+
+/// The boots to be done, in deterministic mode and free-running.
+fn jobs(options: &Options, folder: &Path) -> Result<[VecDeque<Boot>; 2]> {
+    let guests = guests::guests()?;
+    let base = modules::at_hand(&guests)?;
+    let xenolith = options.image.clone().map_or_else(|| qemu::hypervisor("xenolith", &guests), Ok)?;
+    let systems = systems(options)?;
+    let boot = |mode: Mode, system: System, run: u32| -> Result<Boot> {
+        // What is slow to watch is watched once, and only where time repeats.
+        let watch = run == 1 && mode == Mode::Deterministic && system != System::Loopback;
+        let counted = watch && (options.only.is_empty() || named(options, "counts"));
+        Ok(Boot {
+            system,
+            mode,
+            hypervisor: if system == System::Xen { guests.xen() } else { xenolith.clone() },
+            base: base.clone(),
+            raw: folder.join("raw").join(format!("{}-{}-{run}", mode.name(), system.name())),
+            plan: run::Plan {
+                seconds: options.seconds,
+                scenes: scenes(options, mode, system, watch)?,
+                counted: if counted { scenarios::COUNTED } else { &[] },
+            },
+        })
+    };
+    let all = |mode: Mode, runs: u32| -> Result<VecDeque<Boot>> {
+        (1..=runs).flat_map(|run| systems.iter().map(move |system| (*system, run))).map(|(system, run)| boot(mode, system, run)).collect()
+    };
+    let (runs, free) = if options.quick { (1, 0) } else { (2, 3) };
+    Ok([all(Mode::Deterministic, options.runs.unwrap_or(runs))?, all(Mode::Free, options.free.unwrap_or(free))?])
+}
+
+/// Runs the jobs on as many threads as wanted, and takes what they tell.
+fn perform(jobs: VecDeque<Boot>, threads: usize, results: &mut Results) {
+    let start = Instant::now();
+    let (jobs, shared) = (Mutex::new(jobs), Mutex::new(results));
+    let next = || jobs.lock().ok()?.pop_front();
+    std::thread::scope(|scope| {
+        for _ in 0..threads.max(1) {
+            scope.spawn(|| {
+                while let Some(boot) = next() {
+                    let tell = |said: &str| eprintln!("{:>6.1} s  {:<16} {said}", start.elapsed().as_secs_f32(), boot.system.name());
+                    let end = boot.run(&|told| {
+                        if let Ok(mut results) = shared.lock() {
+                            tell(&take(&mut results, &boot, &told));
+                        }
+                    });
+                    if let (Err(error), Ok(mut results)) = (end, shared.lock()) {
+                        tell(&format!("FAILED {error:#}"));
+                        let reason = error.to_string();
+                        results.missing.push(format!("{}: {}", boot.system.name(), reason.lines().next().unwrap_or_default()));
+                    }
+                }
+            });
+        }
+    });
+}
+
+/// Takes into the results what a machine has told; returns it in short.
+fn take(results: &mut Results, boot: &Boot, told: &Told) -> String {
+    let system = boot.system.name();
+    let raw = |name: &str| format!("raw/{}", boot.file(&format!("{name}.txt")).file_name().unwrap_or_default().display());
+    match told {
+        Told::Counted(workload, sums) => {
+            results.counts.push(Count {
+                workload: workload.name.into(),
+                system: system.into(),
+                per: workload.per.into(),
+                operations: f64::from(workload.lengths.1 - workload.lengths.0),
+                exits: sums.exits.clone(),
+                hypercalls: sums.hypercalls.clone(),
+                injected: sums.injected,
+                raw: raw(&format!("{}-long", workload.name)),
+            });
+            let exits: f64 = sums.exits.values().sum();
+            format!(
+                "{:<14} {} exits, {} interrupts for one {}",
+                workload.name,
+                table::number(exits),
+                table::number(sums.injected),
+                workload.per
+            )
+        }
+        Told::Scene(name, said) if scenarios::by_name(name).is_none() => {
+            let Some((percentiles, buffers)) = hold::percentiles(said) else {
+                results.missing.push(format!("{system}: {name} saw no buffers (see {})", raw(name)));
+                return format!("{name:<14} no buffers seen");
+            };
+            let told = format!("{name:<14} {buffers} buffers, half of them held for less than {} µs", percentiles[50]);
+            let (workload, system, raw) = (name.to_string(), system.to_string(), raw(name));
+            let points = hold::occupancy(said).unwrap_or_default();
+            results.occupancy.push(Occupancy { workload: workload.clone(), system: system.clone(), points, raw: raw.clone() });
+            results.holds.push(Hold { workload, system, buffers, percentiles, raw });
+            told
+        }
+        Told::Scene(name, said) => {
+            let mut told = format!("{name:<14} ");
+            for metric in scenarios::by_name(name).map_or(&[][..], |scenario| scenario.metrics) {
+                if let Some(value) = (metric.read)(said) {
+                    results.add(name, metric, system, boot.mode.name(), Run { value, raw: raw(name) });
+                    told += &format!("{} {} {}  ", metric.name, table::number(value), metric.unit);
+                } else {
+                    results.missing.push(format!("{system}: {name} gives no {} (see {})", metric.name, raw(name)));
+                    told += &format!("no {}  ", metric.name);
+                }
+            }
+            told
+        }
+    }
+}
+
+/// The names and commands of what is to be run on one machine.
+fn scenes(options: &Options, mode: Mode, system: System, watch: bool) -> Result<Vec<(&'static str, &'static str)>> {
+    let wanted = |name: &str, full: bool| if options.only.is_empty() { !(options.quick && full) } else { named(options, name) };
+    let fits = |scenario: &&Scenario| !(system == System::Loopback && scenario.sides || mode == Mode::Free && scenario.full);
+    let scenarios = scenarios::ALL.iter().filter(fits).filter(|scenario| wanted(scenario.name, scenario.full));
+    let watched = scenarios::WATCHED.iter().filter(|watched| watch && wanted(watched.name, false));
+    let scenes =
+        scenarios.map(|scenario| (scenario.name, scenario.commands)).chain(watched.map(|watched| (watched.name, watched.commands)));
+    let known = |name: &String| {
+        name == "counts" || scenarios::by_name(name).is_some() || scenarios::WATCHED.iter().any(|watched| watched.name == *name)
+    };
+    if let Some(unknown) = options.only.iter().find(|name| !known(name)) {
+        bail!("no scenario {unknown}: `cargo xtask bench --list` shows them");
+    }
+    Ok(scenes.collect())
+}
+
+fn named(options: &Options, name: &str) -> bool {
+    options.only.iter().any(|only| only == name)
+}
+
+fn systems(options: &Options) -> Result<Vec<System>> {
+    let all = [System::Xen, System::Xenolith, System::TxCopy, System::Loopback];
+    if let Some(unknown) = options.systems.iter().find(|name| all.iter().all(|system| system.name() != **name)) {
+        bail!("no system {unknown}: there are {}", all.map(System::name).join(", "));
+    }
+    let wanted = |system: &System| match options.systems.as_slice() {
+        [] => *system != System::Loopback || options.loopback,
+        names => names.iter().any(|name| name == system.name()),
+    };
+    Ok(all.into_iter().filter(wanted).collect())
+}
+
+/// What the figures depend on, by name.
+fn machine() -> Result<std::collections::BTreeMap<String, String>> {
+    let first = |command: &mut Command| host::output(command).ok().and_then(|text| Some(text.lines().next()?.trim().to_string()));
+    let mut git = Command::new("git");
+    git.current_dir(host::workspace()).args(["describe", "--always", "--dirty", "--abbrev=12"]);
+    let versions = guests::guests()?.versions()?;
+    let package =
+        |start: &str| versions.lines().find(|line| line.starts_with(start)).map(|line| line.trim_end_matches("_arm64.deb").into());
+    let all = [
+        ("xenolith", first(&mut git)),
+        ("qemu", first(Command::new("qemu-system-aarch64").arg("--version"))),
+        ("xen", package("xen-hypervisor-4")),
+        ("kernel", package("linux-image-")),
+        ("machine", Some("QEMU virt, cortex-a57, GICv3, 3 GiB; Dom0 1 GiB, DomU 256 MiB with one vCPU".into())),
+    ];
+    let known = all.into_iter().filter_map(|(name, value)| Some((name.to_string(), value?)));
+    Ok(known.collect())
+}

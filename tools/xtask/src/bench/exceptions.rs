@@ -1,0 +1,200 @@
+//! QEMU's log of exceptions (`-d int`): what entered the hypervisor and why, for any hypervisor, with nothing built into it.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, Result};
+
+/// How often what happened.
+#[derive(Default, Clone, Debug, PartialEq)]
+pub struct Sums {
+    /// Entries into the hypervisor, by reason.
+    pub exits: BTreeMap<String, f64>,
+    /// Hypercalls, by name.
+    pub hypercalls: BTreeMap<String, f64>,
+    /// Virtual interrupts taken.
+    pub injected: f64,
+}
+
+/// Where a kernel executes HVC: addresses and the names of the functions that begin there, in order.
+#[derive(Default, Clone, Debug)]
+pub struct Symbols(Vec<(u64, String)>);
+
+/// One exception, as far as the log has told of it.
+#[derive(Default)]
+struct Exception<'a> {
+    name: &'a str,
+    from: u8,
+    to: u8,
+    syndrome: u64,
+    elr: u64,
+}
+
+const HVC: u64 = 0x16;
+/// The immediate of Xen's hypercalls on Arm.
+const XEN: u64 = 0xea1;
+
+impl Symbols {
+    /// Reads lines of `/proc/kallsyms` with the domain before each.
+    pub fn read(lines: &str) -> Self {
+        let symbol = |line: &str| {
+            let mut words = line.split_whitespace();
+            let domain = words.next()?;
+            let address = u64::from_str_radix(words.next()?, 16).ok()?;
+            Some((address, format!("{domain} {}", words.nth(1)?.strip_prefix("HYPERVISOR_")?)))
+        };
+        let mut symbols: Vec<_> = lines.lines().filter_map(symbol).collect();
+        symbols.sort();
+        symbols.dedup_by_key(|(address, _)| *address);
+        Self(symbols)
+    }
+
+    /// The hypercall whose function contains `address`.
+    fn hypercall(&self, address: u64) -> &str {
+        let after = self.0.partition_point(|(start, _)| *start <= address);
+        match after.checked_sub(1).and_then(|at| self.0.get(at)) {
+            // Each function is a few instructions long.
+            Some((start, name)) if address - start < 64 => name,
+            _ => "other",
+        }
+    }
+}
+
+/// Sums up a log.
+pub fn sum(log: impl BufRead, symbols: &Symbols) -> Result<Sums> {
+    let mut sums = Sums::default();
+    // The log is not always UTF-8 in full: its last line may be cut off.
+    let mut lines = log.split(b'\n');
+    let mut block: Vec<String> = Vec::new();
+    loop {
+        let line = lines.next().transpose()?.map(|line| String::from_utf8_lossy(&line).into_owned());
+        let ended = line.as_ref().is_none_or(|line| !line.starts_with("..."));
+        if ended && !block.is_empty() {
+            sums.count(&read(&block), symbols);
+            block.clear();
+        }
+        match line {
+            None => return Ok(sums),
+            Some(line) if line.starts_with("Taking exception") || (line.starts_with("...") && !block.is_empty()) => block.push(line),
+            Some(_) => {}
+        }
+    }
+}
+
+fn read(block: &[String]) -> Exception<'_> {
+    let mut exception = Exception::default();
+    for line in block {
+        if let Some(rest) = line.strip_prefix("Taking exception") {
+            exception.name = rest.split_once('[').and_then(|(_, rest)| rest.split(']').next()).unwrap_or_default();
+        } else if let Some(rest) = line.strip_prefix("...from EL") {
+            exception.from = level(rest);
+            exception.to = rest.split_once("to EL").map_or(0, |(_, rest)| level(rest));
+        } else if let Some(rest) = line.strip_prefix("...with ESR ") {
+            exception.syndrome = rest.split_once('/').map_or(0, |(_, all)| hex(all));
+        } else if let Some(rest) = line.strip_prefix("...with ELR ") {
+            exception.elr = hex(rest);
+        }
+    }
+    exception
+}
+
+impl Sums {
+    fn count(&mut self, exception: &Exception, symbols: &Symbols) {
+        if exception.to == 1 && exception.name == "Virtual IRQ" {
+            self.injected += 1.0;
+        }
+        if exception.to != 2 {
+            return;
+        }
+        let class = exception.syndrome >> 26;
+        let reason = match (exception.name, class) {
+            (_, _) if exception.from == 2 => "within the hypervisor",
+            ("IRQ" | "FIQ", _) => "interrupt",
+            ("Hypervisor Call", _) if exception.syndrome & 0xffff == XEN => {
+                *self.hypercalls.entry(symbols.hypercall(exception.elr).into()).or_default() += 1.0;
+                "hypercall"
+            }
+            ("Hypervisor Call", _) | (_, HVC) => "PSCI",
+            (_, 0x01) => "wait (WFI)",
+            (_, 0x07) => "floating point",
+            (_, 0x18) => "system register",
+            (_, 0x20 | 0x24) => "memory or device",
+            _ => "other",
+        };
+        *self.exits.entry(reason.into()).or_default() += 1.0;
+    }
+
+    /// What `self` has more than `less`, for one of `operations`. What goes on by itself may also be less: that is noise, not negative.
+    pub fn each(&self, less: &Self, operations: f64) -> Self {
+        let each = |more: f64, less: f64| ((more - less) / operations).max(0.0);
+        let map = |more: &BTreeMap<String, f64>, less: &BTreeMap<String, f64>| {
+            more.iter().map(|(name, n)| (name.clone(), each(*n, less.get(name).copied().unwrap_or_default()))).collect()
+        };
+        Self {
+            exits: map(&self.exits, &less.exits),
+            hypercalls: map(&self.hypercalls, &less.hypercalls),
+            injected: each(self.injected, less.injected),
+        }
+    }
+}
+
+fn level(text: &str) -> u8 {
+    text.bytes().next().map_or(0, |digit| digit.wrapping_sub(b'0'))
+}
+
+fn hex(text: &str) -> u64 {
+    u64::from_str_radix(text.trim().trim_start_matches("0x"), 16).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOG: &str = "\
+Taking exception 11 [Hypervisor Call] on CPU 0
+...from EL1 to EL2
+...with ESR 0x16/0x5a000ea1
+...with ELR 0xffff800080c40028
+...to EL2 PC 0x40000600 PSTATE 0x3c9
+Exception return from AArch64 EL2 to AArch64 EL1 PC 0xffff800080c40028
+Taking exception 1 [Undefined Instruction] on CPU 0
+...from EL1 to EL2
+...with ESR 0x1/0x7e00000
+...with ELR 0xffff800080000000
+...to EL2 PC 0x40000400 PSTATE 0x3c9
+Taking exception 5 [IRQ] on CPU 0
+...from EL0 to EL2
+...with ESR 0x1/0x7e00000
+Taking exception 14 [Virtual IRQ] on CPU 0
+...from EL0 to EL1
+...with ESR 0x1/0x7e00000
+Taking exception 2 [SVC] on CPU 0
+...from EL0 to EL1
+...with ESR 0x15/0x56000000
+Taking exc";
+
+    #[test]
+    fn each_exception_is_counted_by_its_reason() {
+        let symbols =
+            Symbols::read("Dom0 ffff800080c40020 T HYPERVISOR_event_channel_op\nDom0 ffff800080c40000 T HYPERVISOR_sched_op\nbad\n");
+        let sums = sum(LOG.as_bytes(), &symbols).unwrap();
+        let exits: Vec<_> = sums.exits.iter().map(|(reason, n)| (reason.as_str(), *n)).collect();
+        assert_eq!(exits, [("hypercall", 1.0), ("interrupt", 1.0), ("wait (WFI)", 1.0)]);
+        assert_eq!(sums.hypercalls.keys().collect::<Vec<_>>(), ["Dom0 event_channel_op"]);
+        assert_eq!(sums.injected, 1.0);
+    }
+
+    #[test]
+    fn an_unknown_address_is_another_hypercall() {
+        assert_eq!(Symbols::default().hypercall(5), "other");
+        assert_eq!(Symbols::read("DomU 10 T HYPERVISOR_a").hypercall(0x10 + 64), "other");
+    }
+
+    #[test]
+    fn the_difference_of_two_runs_is_for_one_operation() {
+        let mut more = Sums { injected: 30.0, ..Sums::default() };
+        more.exits.insert("hypercall".into(), 1000.0);
+        let mut less = Sums { injected: 40.0, ..Sums::default() };
+        less.exits.insert("hypercall".into(), 500.0);
+        let each = more.each(&less, 100.0);
+        assert_eq!((each.exits["hypercall"], each.injected), (5.0, 0.0));
+    }
+}

@@ -1,0 +1,114 @@
+//! What Xenolith wants to reach, and whether it did.
+
+use super::results::Results;
+use serde::{Deserialize, Serialize};
+
+/// A goal and what was measured for it.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct Goal {
+    /// What is wanted, for a reader.
+    pub what: String,
+    /// Which system is held to it.
+    pub system: String,
+    /// What it is compared with, if it is a ratio.
+    pub against: Option<String>,
+    /// At least (`more`) or at most (`less`) `target`.
+    pub better: String,
+    /// What is wanted.
+    pub target: f64,
+    /// What was measured, or nothing.
+    pub value: Option<f64>,
+    /// Whether it is met.
+    pub met: Option<bool>,
+}
+
+/// A ratio of a figure to the same one of another system.
+struct Ratio(&'static str, &'static str, &'static str, &'static str, &'static str, bool, f64);
+
+const XEN: &str = "xen";
+const STOCK: &str = "xenolith";
+const TXCOPY: &str = "xenolith+txcopy";
+/// Two runs agree within this: "not below" cannot be told more exactly.
+const SAME: f64 = 0.98;
+
+/// What, scenario, metric, system, the one it is compared with, at least (not at most), and the ratio.
+const RATIOS: &[Ratio] = &[
+    Ratio("packets of 1514 B from the driver", "pktgen_1514", "rate", TXCOPY, XEN, true, 6.0),
+    Ratio("packets of 60 B from the driver", "pktgen_60", "rate", TXCOPY, XEN, true, 4.0),
+    Ratio("TCP from the DomU", "tcp_tx", "rate", TXCOPY, XEN, true, 2.3),
+    Ratio("UDP of 1400 B from the DomU", "udp_tx_1400", "rate", TXCOPY, XEN, true, 1.3),
+    Ratio("ddsperf published by the DomU", "dds_pub", "rate", TXCOPY, XEN, true, 1.07),
+    Ratio("TCP to the DomU, not below stock drivers", "tcp_rx", "rate", TXCOPY, STOCK, true, SAME),
+    Ratio("TCP request and response, not below stock drivers", "tcp_rr", "rate", TXCOPY, STOCK, true, SAME),
+    Ratio("UDP request and response, not below stock drivers", "udp_rr", "rate", TXCOPY, STOCK, true, SAME),
+    Ratio("TCP from the DomU, stock drivers", "tcp_tx", "rate", STOCK, XEN, true, 1.15),
+    Ratio("TCP to the DomU, stock drivers", "tcp_rx", "rate", STOCK, XEN, true, 1.15),
+    Ratio("TCP request and response, stock drivers", "tcp_rr", "rate", STOCK, XEN, true, 1.35),
+    Ratio("ddsperf ping, stock drivers", "dds_ping", "mean", STOCK, XEN, false, 0.75),
+];
+
+/// The goals as far as `results` tell of them, by the figures of deterministic runs.
+pub fn judge(results: &Results) -> Vec<Goal> {
+    let figure =
+        |scenario: &str, metric: &str, system: &str| results.figure(scenario, metric, system, "deterministic").map(|figure| figure.value);
+    let ratios = RATIOS.iter().map(|Ratio(what, scenario, metric, system, against, more, target)| {
+        let (ours, theirs) = (figure(scenario, metric, system), figure(scenario, metric, against));
+        let value = ours.zip(theirs).filter(|(_, theirs)| *theirs > 0.0).map(|(ours, theirs)| ours / theirs);
+        goal(what, system, Some(against), *more, *target, value)
+    });
+    let count = |value: fn(&super::results::Count) -> f64| {
+        results.counts.iter().find(|count| count.system == TXCOPY && count.workload == "pktgen_1514").map(value)
+    };
+    let calls = |name: &str, system: &str| {
+        results.instructions.iter().find(|cost| cost.operation == name && cost.system == system).map(|cost| cost.instructions)
+    };
+    let others = [
+        goal("UDP of 1400 B lost, %", TXCOPY, None, false, 1.0, figure("udp_tx_1400", "lost", TXCOPY)),
+        goal("UDP of 64 B from the DomU, Mbit/s", TXCOPY, None, true, 15.0, figure("udp_tx_64", "rate", TXCOPY)),
+        goal("hypercalls for a packet of 1514 B", TXCOPY, None, false, 1.0, count(|count| count.hypercalls.values().sum())),
+        goal("grant operations for a packet of 1514 B", TXCOPY, None, false, 0.0, count(|count| named(count, "grant_table_op"))),
+        goal("interrupts to the DomU for a packet of 1514 B", TXCOPY, None, false, 0.0, count(|count| count.injected)),
+        goal("instructions of a hypercall that does nothing", STOCK, None, false, 120.0, calls("null", STOCK)),
+        goal("instructions of an event sent", STOCK, None, false, 400.0, calls("evtchn_send", STOCK)),
+    ];
+    ratios.chain(others).collect()
+}
+
+fn named(count: &super::results::Count, call: &str) -> f64 {
+    count.hypercalls.iter().filter(|(name, _)| name.contains(call)).map(|(_, n)| n).sum()
+}
+
+fn goal(what: &str, system: &str, against: Option<&str>, more: bool, target: f64, value: Option<f64>) -> Goal {
+    // Counts are differences of two runs: the last hundredth is noise of the clock tick.
+    let met = value.map(|value| if more { value >= target } else { value <= target + 0.01 });
+    let better = if more { "more" } else { "less" };
+    Goal { what: what.into(), system: system.into(), against: against.map(Into::into), better: better.into(), target, value, met }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::results::Run;
+    use super::super::scenarios::by_name;
+    use super::*;
+
+    #[test]
+    fn a_ratio_is_judged_by_its_own_direction() {
+        let mut results = Results::default();
+        for (scenario, system, value) in [
+            ("tcp_tx", XEN, 1000.0),
+            ("tcp_tx", STOCK, 1200.0),
+            ("tcp_tx", TXCOPY, 2000.0),
+            ("dds_ping", XEN, 100.0),
+            ("dds_ping", STOCK, 80.0),
+        ] {
+            let run = Run { value, raw: String::new() };
+            results.add(scenario, &by_name(scenario).unwrap().metrics[0], system, "deterministic", run);
+        }
+        let goals = judge(&results);
+        let met = |what: &str| goals.iter().find(|goal| goal.what == what).unwrap().met;
+        assert_eq!(met("TCP from the DomU, stock drivers"), Some(true));
+        assert_eq!(met("TCP from the DomU"), Some(false));
+        assert_eq!(met("ddsperf ping, stock drivers"), Some(false));
+        assert_eq!(met("UDP of 1400 B lost, %"), None);
+    }
+}

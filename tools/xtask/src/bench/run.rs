@@ -1,0 +1,235 @@
+//! One boot of one system: the plan that Dom0 runs, and what it said for each scenario.
+
+use super::exceptions::{self, Sums, Symbols};
+use super::monitor::{self, Monitor};
+use super::scenarios::Counted;
+use crate::console::Machine;
+use crate::host;
+use crate::initrd::Root;
+use crate::qemu::{self, Modules, Options};
+use anyhow::{Context, Result, anyhow, bail};
+use std::fs::{self, File};
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const LIB: &str = include_str!("../../../../tests/system/bench/lib.sh");
+const ALONE: &str = include_str!("../../../../tests/system/bench/alone");
+/// One virtual CPU that executes an instruction in 2 ns of virtual time, and skips the time in which nothing runs: the same run each time.
+const DETERMINISTIC: [&str; 6] = ["-icount", "shift=1,sleep=off", "-seed", "1", "-rtc", "base=2026-01-01T00:00:00,clock=vm"];
+/// Dom0's network card: nobody is on the other end.
+const OUTSIDE: [&str; 4] = ["-netdev", "hubport,id=outside,hubid=0", "-device", "virtio-net-device,netdev=outside"];
+/// Seconds that a boot or a scenario may take on the slowest machine.
+const PATIENCE: u64 = 400;
+
+/// What runs under the measured guests, and with what drivers.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub enum System {
+    /// Debian's Xen.
+    Xen,
+    /// Xenolith with Linux's netfront and netback.
+    Xenolith,
+    /// Xenolith with the modules of tx copy.
+    TxCopy,
+    /// One Linux with nothing under it, and its loopback: what the programs cost themselves.
+    Loopback,
+}
+
+impl System {
+    /// Its name in the results.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Xen => "xen",
+            Self::Xenolith => "xenolith",
+            Self::TxCopy => "xenolith+txcopy",
+            Self::Loopback => "loopback",
+        }
+    }
+}
+
+/// How the emulated machine keeps time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mode {
+    /// One CPU, virtual time by instructions: the same each time.
+    Deterministic,
+    /// Two CPUs, the host's time.
+    Free,
+}
+
+impl Mode {
+    /// Its name in the results.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Deterministic => "deterministic",
+            Self::Free => "free-running",
+        }
+    }
+}
+
+/// What a machine is booted with.
+pub struct Boot {
+    /// The system.
+    pub system: System,
+    /// How it keeps time.
+    pub mode: Mode,
+    /// The hypervisor's image.
+    pub hypervisor: PathBuf,
+    /// Dom0's kernel and root, with the modules of tx copy at hand.
+    pub base: Modules,
+    /// Where its console's log and what it says for each scene go: the start of those files' names.
+    pub raw: PathBuf,
+    /// What it runs.
+    pub plan: Plan,
+}
+
+/// What a machine runs.
+#[derive(Clone, Default)]
+pub struct Plan {
+    /// Seconds of a scenario that has no number of its own.
+    pub seconds: u32,
+    /// Names and shell commands, in turn.
+    pub scenes: Vec<(&'static str, &'static str)>,
+    /// What is counted, after that.
+    pub counted: &'static [Counted],
+}
+
+/// What a machine tells of while it runs.
+pub enum Told<'a> {
+    /// What a scene printed.
+    Scene(&'a str, &'a str),
+    /// The traps and interrupts of a counted workload, for one of its operations.
+    Counted(&'a Counted, &'a Sums),
+}
+
+impl Plan {
+    /// The shell script that Dom0 runs.
+    fn script(&self, system: System) -> String {
+        let start = match system {
+            System::Xen | System::Xenolith => "domu domu1 2; up domu1; sleep 2",
+            System::TxCopy => "insmod /lib/modules/xenolith-tx-back.ko; EXTRA=tx; domu domu1 2; up domu1; sleep 2",
+            System::Loopback => "alone",
+        };
+        let mut script = format!(". /bench/lib.sh\nT={}\nscene start '{start}'\n", self.seconds);
+        for (name, commands) in &self.scenes {
+            script += &format!("scene {name} '{commands}'\n");
+        }
+        if !self.counted.is_empty() {
+            script += "scene symbols symbols\n";
+        }
+        for workload in self.counted {
+            for (length, n) in [("short", workload.lengths.0), ("long", workload.lengths.1)] {
+                script += &format!("N={n}\ngate {}-{length} '{}'\n", workload.name, workload.commands);
+            }
+        }
+        script + "echo BENCH-DONE\npoweroff -f\n"
+    }
+}
+
+impl Boot {
+    /// Boots the machine and takes down what it says, telling `told` of it.
+    pub fn run(&self, told: &dyn Fn(Told)) -> Result<()> {
+        let (socket, modules) = (monitor::socket(), self.modules()?);
+        let mut qemu = self.machine(&modules)?;
+        qemu.args(monitor::option(&socket));
+        let mut machine = Machine::start(qemu, &self.file("console.log"))?;
+        let end = self.perform(&mut machine, &socket, told);
+        let _ = fs::remove_file(&socket);
+        let _ = modules.initrd.map(fs::remove_file);
+        end.map_err(|error| anyhow!("{error:#}\n{}", machine.tail()))
+    }
+
+    fn machine(&self, modules: &Modules) -> Result<Command> {
+        let mut options = Options { dom0args: "run=.~/bench/plan".into(), ..Options::default() };
+        if self.mode == Mode::Deterministic {
+            options.smp = 1;
+            options.qemu.extend(DETERMINISTIC.map(String::from));
+        }
+        if self.system != System::Loopback {
+            options.qemu.extend(OUTSIDE.map(String::from));
+            return qemu::command(&options, &self.hypervisor, modules);
+        }
+        let (Some(kernel), Some(root)) = (&modules.kernel, &modules.initrd) else { bail!("no guests") };
+        let mut qemu = qemu::program()?;
+        qemu.args([
+            "-M",
+            "virt,gic-version=3",
+            "-cpu",
+            "cortex-a57",
+            "-m",
+            "1G",
+            "-smp",
+            &options.smp.to_string(),
+            "-no-reboot",
+            "-nic",
+            "none",
+        ]);
+        qemu.args(["-append", "console=ttyAMA0 rdinit=/bench/alone loglevel=4"]).arg("-kernel").arg(kernel).arg("-initrd").arg(root);
+        qemu.args(options.qemu);
+        Ok(qemu)
+    }
+
+    fn perform(&self, machine: &mut Machine, socket: &Path, told: &dyn Fn(Told)) -> Result<()> {
+        scene(machine, "start").context("no DomU")?;
+        for (name, _) in &self.plan.scenes {
+            let said = scene(machine, name)?;
+            fs::write(self.file(&format!("{name}.txt")), &said)?;
+            told(Told::Scene(name, &said));
+        }
+        if !self.plan.counted.is_empty() {
+            let symbols = Symbols::read(&scene(machine, "symbols")?);
+            let mut monitor = Monitor::connect(socket)?;
+            for workload in self.plan.counted {
+                let mut count = |length| self.gate(machine, &mut monitor, &format!("{}-{length}", workload.name), &symbols);
+                let (short, long) = (count("short")?, count("long")?);
+                let (few, many) = workload.lengths;
+                told(Told::Counted(workload, &long.each(&short, f64::from(many - few))));
+            }
+        }
+        machine.wait_for("BENCH-DONE", PATIENCE)?;
+        machine.wait_off(PATIENCE)
+    }
+
+    /// Lets the machine run a workload with QEMU's log of exceptions on, and sums that up.
+    fn gate(&self, machine: &mut Machine, monitor: &mut Monitor, name: &str, symbols: &Symbols) -> Result<Sums> {
+        machine.wait_for(&format!("BENCH-GATE {name}\n"), PATIENCE)?;
+        let log = self.file(&format!("{name}.int"));
+        monitor.log_exceptions(&log)?;
+        machine.type_line("")?;
+        machine.wait_for(&format!("BENCH-GATED {name}\n"), PATIENCE)?;
+        monitor.log_nothing()?;
+        let sums = exceptions::sum(BufReader::new(File::open(&log)?), symbols)?;
+        // Tens of megabytes: the sums are the record.
+        fs::remove_file(&log)?;
+        fs::write(self.file(&format!("{name}.txt")), format!("{sums:#?}\n"))?;
+        machine.type_line("")?;
+        Ok(sums)
+    }
+
+    /// Dom0's kernel, and its root with the plan behind it.
+    fn modules(&self) -> Result<Modules> {
+        let mut root = Root::default();
+        root.file("bench/lib.sh", LIB, 0o644);
+        root.file("bench/alone", ALONE, 0o755);
+        root.file("bench/plan", self.plan.script(self.system), 0o644);
+        let mut archive = fs::read(self.base.initrd.as_ref().context("the guests have no root")?)?;
+        archive.extend(root.pack()?);
+        let file = self.file("dom0.cpio");
+        fs::write(&file, archive).with_context(|| format!("cannot write {}", file.display()))?;
+        Ok(Modules { initrd: Some(file), ..self.base.clone() })
+    }
+
+    /// A file of this run.
+    pub fn file(&self, name: &str) -> PathBuf {
+        let start = self.raw.file_name().unwrap_or_default().to_string_lossy();
+        self.raw.with_file_name(format!("{start}-{name}"))
+    }
+}
+
+fn scene(machine: &mut Machine, name: &str) -> Result<String> {
+    machine.wait_for(&format!("BENCH-BEGIN {name}\n"), PATIENCE).and_then(|_| machine.wait_for(&format!("BENCH-END {name}\n"), PATIENCE))
+}
+
+/// The folder of everything that the benchmark leaves.
+pub fn folder() -> PathBuf {
+    host::target_dir().join("bench")
+}
