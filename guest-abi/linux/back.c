@@ -32,6 +32,7 @@ static struct workqueue_struct *back_wq;
 static atomic_t backs = ATOMIC_INIT(0);
 static DECLARE_WAIT_QUEUE_HEAD(backs_gone);
 
+/* With RTNL, or in sysfs: while the operations are ours for certain. */
 static struct tx_back *back_of(struct net_device *dev)
 {
 	return container_of(dev->netdev_ops, struct tx_back, ops);
@@ -65,14 +66,21 @@ static void total(struct tx_back *back, struct back_counters *sum)
 static void back_get_stats64(struct net_device *dev,
 			     struct rtnl_link_stats64 *stats)
 {
-	struct tx_back *back = back_of(dev);
-	struct back_counters sum;
+	const struct net_device_ops *ops = READ_ONCE(dev->netdev_ops);
+	const struct net_device_ops *stock = ops;
+	struct back_counters sum = { };
 
-	if (back->stock->ndo_get_stats64)
-		back->stock->ndo_get_stats64(dev, stats);
+	/* The caller may have read them before we gave the interface back. */
+	if (ops->ndo_get_stats64 == back_get_stats64) {
+		struct tx_back *back = container_of(ops, struct tx_back, ops);
+
+		stock = back->stock;
+		total(back, &sum);
+	}
+	if (stock->ndo_get_stats64)
+		stock->ndo_get_stats64(dev, stats);
 	else
-		netdev_stats_to_stats64(stats, back->stock->ndo_get_stats(dev));
-	total(back, &sum);
+		netdev_stats_to_stats64(stats, stock->ndo_get_stats(dev));
 	stats->rx_packets += sum.packets;
 	stats->rx_bytes += sum.bytes;
 	stats->rx_dropped += sum.dropped;

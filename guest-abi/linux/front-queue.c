@@ -212,12 +212,18 @@ static bool acceptable(struct sk_buff *skb)
 
 netdev_tx_t front_start_xmit(struct sk_buff *skb, struct net_device *dev)
 {
-	struct tx_front *front = front_of(dev);
-	struct front_set *set = rcu_dereference_bh(front->set);
+	const struct net_device_ops *ops = READ_ONCE(dev->netdev_ops);
 	unsigned int index = skb_get_queue_mapping(skb);
 	bool more = netdev_xmit_more();
+	struct tx_front *front;
+	struct front_set *set;
 	struct front_queue *q;
 
+	/* The caller may have read them before we gave the interface back. */
+	if (unlikely(ops->ndo_start_xmit != front_start_xmit))
+		return ops->ndo_start_xmit(skb, dev);
+	front = container_of(ops, struct tx_front, ops);
+	set = rcu_dereference_bh(front->set);
 	if (!set || index >= set->count) {
 		if (unlikely(READ_ONCE(front->hold)))
 			return NETDEV_TX_BUSY;

@@ -57,9 +57,16 @@ static void total(struct tx_front *front, struct front_counters *sum)
 static void front_get_stats64(struct net_device *dev,
 			      struct rtnl_link_stats64 *stats)
 {
-	struct tx_front *front = front_of(dev);
+	const struct net_device_ops *ops = READ_ONCE(dev->netdev_ops);
 	struct front_counters sum;
+	struct tx_front *front;
 
+	/* As in start_xmit: it may be netfront's again. */
+	if (ops->ndo_get_stats64 != front_get_stats64) {
+		ops->ndo_get_stats64(dev, stats);
+		return;
+	}
+	front = container_of(ops, struct tx_front, ops);
 	front->stock->ndo_get_stats64(dev, stats);
 	total(front, &sum);
 	stats->tx_packets += sum.packets;

@@ -72,6 +72,7 @@ struct tx_front {
 
 extern struct workqueue_struct *front_wq;
 
+/* With RTNL, or in sysfs: while the operations are ours for certain. */
 static inline struct tx_front *front_of(struct net_device *dev)
 {
 	return container_of(dev->netdev_ops, struct tx_front, ops);
