@@ -25,6 +25,7 @@
 
 /* Of the pool's pages. */
 #define ORDER		PAGE_ALLOC_COSTLY_ORDER
+#define CHUNK_SIZE	(PAGE_SIZE << ORDER)
 /* Pages that the pool keeps for later: more than a burst of large packets needs. */
 #define POOL_SIZE	64
 #define HALF_PAGE	(PAGE_SIZE / 2)
@@ -54,24 +55,47 @@ static void post(struct back_queue *q, const struct back_buffer *buffer)
 	slot->size = buffer->size;
 }
 
+/* The pool's page from which parts are taken now. Each part is a reference. */
+static bool get_chunk(struct back_queue *q, gfp_t gfp)
+{
+	struct page *page = page_pool_alloc_pages(q->pool, gfp);
+
+	if (!page)
+		return false;
+	page_pool_fragment_page(page, CHUNK_SIZE / HALF_PAGE);
+	q->chunk = page;
+	q->chunk_used = 0;
+	return true;
+}
+
+static void put_parts(struct back_queue *q, struct page *page, u32 parts)
+{
+	if (parts && !page_pool_unref_page(page, parts))
+		page_pool_put_unrefed_page(q->pool, page, -1, false);
+}
+
 static bool get_buffer(struct back_queue *q, struct back_buffer *buffer,
 		       gfp_t gfp)
 {
-	/* Whole pages for one round of the ring after a large packet. */
-	bool whole = !q->odd && q->consumed - q->large <= q->mask;
-
-	buffer->size = whole ? PAGE_SIZE : HALF_PAGE;
-	buffer->page = page_pool_alloc_frag(q->pool, &buffer->offset,
-					    buffer->size, gfp | __GFP_NOWARN);
-	buffer->pooled = buffer->page;
+	gfp |= __GFP_NOWARN;
+	buffer->size = HALF_PAGE;
+	buffer->pooled = q->chunk_used < CHUNK_SIZE || get_chunk(q, gfp);
 	if (likely(buffer->pooled)) {
-		q->odd ^= !whole;
+		buffer->page = q->chunk;
+		buffer->offset = q->chunk_used;
+		/* Whole pages for one round of the ring after a large packet. */
+		if (!(buffer->offset % PAGE_SIZE) &&
+		    q->consumed - q->large <= q->mask)
+			buffer->size = PAGE_SIZE;
+		buffer->parts = buffer->size / HALF_PAGE;
+		q->chunk_used += buffer->size;
 	} else {
 		/* Memory may be too fragmented for the pool. */
-		buffer->page = alloc_page(gfp | __GFP_NOWARN);
+		buffer->page = alloc_page(gfp);
 		buffer->offset = 0;
+		buffer->parts = PAGE_SIZE / HALF_PAGE;
 	}
-	if (!whole) {
+	if (buffer->size == HALF_PAGE) {
 		buffer->offset += HEADROOM;
 		buffer->size -= HEADROOM;
 	}
@@ -81,15 +105,9 @@ static bool get_buffer(struct back_queue *q, struct back_buffer *buffer,
 static void put_buffer(struct back_queue *q, const struct back_buffer *buffer)
 {
 	if (buffer->pooled)
-		page_pool_put_full_page(q->pool, buffer->page, false);
+		put_parts(q, buffer->page, buffer->parts);
 	else
 		put_page(buffer->page);
-}
-
-/* What a socket is charged for a buffer. */
-static u32 truesize(const struct back_buffer *buffer)
-{
-	return buffer->pooled && buffer->size < PAGE_SIZE ? HALF_PAGE : PAGE_SIZE;
 }
 
 static void *address(const struct back_buffer *buffer)
@@ -165,41 +183,44 @@ static u32 headers(const u8 *data, u32 len, const struct txcopy_slot *slot)
 }
 
 /*
- * Put len bytes of a buffer at the end of a packet, whose last part is *last:
- * head itself, or with too many frags for one skb the end of its frag_list.
+ * Put what is used of a buffer, or of several that lie beside each other, at the
+ * end of a packet, whose last part is *last: head itself, or with too many frags
+ * for one skb the end of its frag_list.
  */
-static bool append(struct sk_buff *head, struct sk_buff **last,
-		   const struct back_buffer *buffer, u32 len)
+static bool append(struct back_queue *q, struct sk_buff *head,
+		   struct sk_buff **last, const struct back_buffer *buffer)
 {
 	u32 n = skb_shinfo(*last)->nr_frags;
+	u32 truesize = buffer->parts * HALF_PAGE;
 
-	if (skb_can_coalesce(*last, n, buffer->page, buffer->offset)) {
-		/* The frag has the page already. It is a pool's: only that cuts pages. */
-		page_pool_unref_page(buffer->page, 1);
-		skb_coalesce_rx_frag(*last, n - 1, len, truesize(buffer));
-	} else {
-		if (unlikely(n == MAX_SKB_FRAGS)) {
-			struct sk_buff *next = alloc_skb(0, GFP_ATOMIC | __GFP_NOWARN);
-
-			if (!next)
-				return false;
-			skb_mark_for_recycle(next);
-			if (*last == head)
-				skb_shinfo(head)->frag_list = next;
-			else
-				(*last)->next = next;
-			head->truesize += next->truesize;
-			*last = next;
-			n = 0;
-		}
-		skb_add_rx_frag(*last, n, buffer->page, buffer->offset, len,
-				truesize(buffer));
+	if (!buffer->size) {
+		put_buffer(q, buffer);
+		return true;
 	}
+	if (unlikely(n == MAX_SKB_FRAGS)) {
+		struct sk_buff *next = alloc_skb(0, GFP_ATOMIC | __GFP_NOWARN);
+
+		if (!next)
+			return false;
+		skb_mark_for_recycle(next);
+		if (*last == head)
+			skb_shinfo(head)->frag_list = next;
+		else
+			(*last)->next = next;
+		head->truesize += next->truesize;
+		*last = next;
+		n = 0;
+	}
+	skb_add_rx_frag(*last, n, buffer->page, buffer->offset, buffer->size,
+			truesize);
 	if (unlikely(*last != head)) {
-		head->len += len;
-		head->data_len += len;
-		head->truesize += truesize(buffer);
+		head->len += buffer->size;
+		head->data_len += buffer->size;
+		head->truesize += truesize;
 	}
+	/* A frag is one reference. */
+	if (buffer->pooled && buffer->parts > 1)
+		page_pool_unref_page(buffer->page, buffer->parts - 1);
 	return true;
 }
 
@@ -209,6 +230,7 @@ static struct sk_buff *packet_of_frags(struct back_queue *q, u32 n,
 {
 	struct sk_buff *head = napi_alloc_skb(&q->napi, HEAD_SIZE);
 	struct sk_buff *last = head;
+	struct back_buffer run = { };
 
 	if (!head)
 		goto drop;
@@ -220,24 +242,33 @@ static struct sk_buff *packet_of_frags(struct back_queue *q, u32 n,
 		n--;
 		if (!take_buffer(q, &buffer))
 			goto drop;
-		len = min(len, buffer.size);
-		if (!head->len) {
-			u32 size = headers(address(&buffer), len, first);
+		buffer.size = min(len, buffer.size);
+		if (run.page == buffer.page &&
+		    run.offset + run.size == buffer.offset) {
+			run.size += buffer.size;
+			run.parts += buffer.parts;
+			continue;
+		}
+		if (!run.page) {
+			u32 size = headers(address(&buffer), buffer.size, first);
 
 			skb_put_data(head, address(&buffer), size);
 			buffer.offset += size;
-			len -= size;
-		}
-		if (!len) {
-			put_buffer(q, &buffer);
-		} else if (!append(head, &last, &buffer, len)) {
+			buffer.size -= size;
+		} else if (!append(q, head, &last, &run)) {
 			put_buffer(q, &buffer);
 			goto drop;
 		}
+		run = buffer;
 	}
+	if (!append(q, head, &last, &run))
+		goto drop;
 	if (likely(head->len == first->total))
 		return head;
+	run.page = NULL;
 drop:
+	if (run.page)
+		put_buffer(q, &run);
 	repost(q, n);
 	dev_kfree_skb_any(head);
 	return NULL;
@@ -294,7 +325,7 @@ void back_receive(struct back_queue *q, u32 n)
 		q->large = q->consumed;
 	if (n == 1 && first.len <= COPYBREAK)
 		skb = copy_packet(q, first.len);
-	else if (n == 1 && first.len <= IN_PLACE && truesize(buffer) == HALF_PAGE)
+	else if (n == 1 && first.len <= IN_PLACE && buffer->parts == 1)
 		skb = packet_in_place(q, first.len);
 	else
 		skb = packet_of_frags(q, n, &first);
@@ -327,6 +358,7 @@ int back_fill_ring(struct back_queue *q)
 
 	/* Long ago. */
 	q->large = q->consumed - q->mask - 1;
+	q->chunk_used = CHUNK_SIZE;
 	q->pool = page_pool_create(&params);
 	if (IS_ERR(q->pool)) {
 		int err = PTR_ERR(q->pool);
@@ -351,6 +383,7 @@ void back_empty_ring(struct back_queue *q)
 	for (i = 0; i <= q->mask; i++)
 		if (q->buffers[i].page)
 			put_buffer(q, &q->buffers[i]);
+	put_parts(q, q->chunk, (CHUNK_SIZE - q->chunk_used) / HALF_PAGE);
 	/* Waits by itself for pages that are still in packets. */
 	page_pool_destroy(q->pool);
 	q->pool = NULL;

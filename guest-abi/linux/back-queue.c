@@ -118,7 +118,7 @@ static int make_channel(struct back_queue *q, domid_t sender)
 	err = bind_evtchn_to_irqhandler(port, back_interrupt, 0,
 					q->dev->name, q);
 	if (err < 0) {
-		xen_evtchn_close(port);
+		tx_close_port(port);
 		return err;
 	}
 	q->irq = err;

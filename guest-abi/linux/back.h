@@ -25,7 +25,8 @@ struct back_buffer {
 	struct page *page;		/* NULL: none */
 	u32 offset;			/* where packets go to, from the page on */
 	u32 size;
-	bool pooled;			/* a part of one of the pool's pages */
+	u32 parts;			/* half pages that it occupies */
+	bool pooled;			/* in one of the pool's pages: a reference for each part */
 };
 
 /* The receiving end of a channel. */
@@ -39,7 +40,8 @@ struct back_queue {
 	u32 mask;			/* slots - 1 */
 	u32 consumed;
 	u32 large;			/* consumed, when a packet needed whole pages */
-	bool odd;			/* the pool's next part is the second half of a page */
+	struct page *chunk;		/* the pool's page that is cut into buffers */
+	u32 chunk_used;			/* bytes of it */
 	u32 posted;
 	u32 index;
 	u32 channel;

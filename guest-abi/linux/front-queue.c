@@ -302,7 +302,7 @@ int front_queue_attach(struct front_queue *q, struct tx_front *front,
 	err = bind_evtchn_to_irqhandler(port, front_interrupt, 0,
 					front->dev->name, q);
 	if (err < 0) {
-		xen_evtchn_close(port);
+		tx_close_port(port);
 		goto free_page;
 	}
 	q->irq = err;

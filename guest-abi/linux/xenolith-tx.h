@@ -30,6 +30,10 @@
 #define TX_REQUEST	TX_DIR "/request"
 #define TX_CHANNELS	TX_DIR "/channels"
 
+#ifndef __counted_by
+#define __counted_by(count)	/* before Linux 6.6 */
+#endif
+
 /* Queues of an interface at most; netfront and netback use 8 by default. */
 #define TX_MAX_QUEUES	16
 
@@ -92,6 +96,14 @@ static inline int tx_alloc_port(domid_t peer, evtchn_port_t *port)
 
 	*port = alloc.port;
 	return err;
+}
+
+/* Not all kernels export their function for it. */
+static inline void tx_close_port(evtchn_port_t port)
+{
+	struct evtchn_close close = { .port = port };
+
+	HYPERVISOR_event_channel_op(EVTCHNOP_close, &close);
 }
 
 /*
