@@ -22,11 +22,11 @@ pub const STANDARD_CALL_UID: u32 = 0x8400_ff01;
 pub const STANDARD_CALL_REVISION: u32 = 0x8400_ff03;
 
 /// Hypervisor service: number of functions.
-pub const HYPERVISOR_CALL_COUNT: u32 = 0x8600_ff00;
+pub const HYPERVISOR_CALL_COUNT: u32 = 0x8500_ff00;
 /// Hypervisor service: [`XEN_SMCCC_UID`] in w0 to w3.
-pub const HYPERVISOR_CALL_UID: u32 = 0x8600_ff01;
+pub const HYPERVISOR_CALL_UID: u32 = 0x8500_ff01;
 /// Hypervisor service: revision, major in w0, minor in w1.
-pub const HYPERVISOR_CALL_REVISION: u32 = 0x8600_ff03;
+pub const HYPERVISOR_CALL_REVISION: u32 = 0x8500_ff03;
 
 /// Result of an unknown function, in x0.
 pub const UNKNOWN_FUNCTION: i64 = -1;

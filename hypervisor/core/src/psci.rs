@@ -4,6 +4,7 @@
 //! answers as Xen 4.20's vpsci and vsmc.
 
 use crate::context::VcpuContext;
+use crate::exit::Conduit;
 use crate::mmio::{register, set_register};
 use guest_abi::{psci as abi, smccc};
 
@@ -77,8 +78,11 @@ impl Answer {
         Self { values: [n as u32 as u64, (n >> 32) as u32 as u64, (n >> 64) as u32 as u64, (n >> 96) as u64], count: 4 }
     }
 
-    /// Writes the registers.
-    pub fn apply(&self, context: &mut VcpuContext) {
+    /// Writes the registers. What has no result clears x0 when called by HVC, as Xen's short way for the workarounds does.
+    pub fn apply(&self, context: &mut VcpuContext, conduit: Conduit) {
+        if self.count == 0 && conduit == Conduit::Hvc {
+            set_register(context, 0, 0);
+        }
         for (n, value) in (0..self.count).zip(self.values) {
             set_register(context, n, value);
         }
@@ -242,10 +246,19 @@ mod tests {
         let mut context = VcpuContext::default();
         context.x[..4].copy_from_slice(&x);
         match call(x) {
-            Call::Answer(answer) => answer.apply(&mut context),
+            Call::Answer(answer) => answer.apply(&mut context, Conduit::Smc),
             other => panic!("{other:?}"),
         }
         context.x[..4].try_into().unwrap()
+    }
+
+    #[test]
+    fn a_workaround_by_hvc_clears_x0() {
+        let mut context = VcpuContext::default();
+        context.x[..2].copy_from_slice(&[0x8000_8000, 7]);
+        let Call::Answer(answer) = Call::decode(&context, &Mitigations::default()) else { panic!() };
+        answer.apply(&mut context, Conduit::Hvc);
+        assert_eq!(context.x[..2], [0, 7]);
     }
 
     const MINUS_1: u64 = u64::MAX;
@@ -255,9 +268,9 @@ mod tests {
         assert_eq!(answer([0x8400_0000, 7, 8, 9]), [0x1_0001, 7, 8, 9]);
         assert_eq!(answer([0x8400_0006, 7, 8, 9]), [2, 7, 8, 9]);
         assert_eq!(answer([0x8000_0000, 7, 8, 9]), [0x1_0002, 7, 8, 9]);
-        assert_eq!(answer([0x8600_ff00, 7, 8, 9]), [3, 7, 8, 9]);
-        assert_eq!(answer([0x8600_ff03, 7, 8, 9]), [0, 1, 8, 9]);
-        assert_eq!(answer([0x8600_ff01, 7, 8, 9]), [0xdc12_18a7, 0x6943_98c6, 0xd179_cf9a, 0x67e6_de8d]);
+        assert_eq!(answer([0x8500_ff00, 7, 8, 9]), [3, 7, 8, 9]);
+        assert_eq!(answer([0x8500_ff03, 7, 8, 9]), [0, 1, 8, 9]);
+        assert_eq!(answer([0x8500_ff01, 7, 8, 9]), [0xdc12_18a7, 0x6943_98c6, 0xd179_cf9a, 0x67e6_de8d]);
         assert_eq!(answer([0x8400_ff01, 7, 8, 9]), [0x6f38_63f8, 0xbd4c_394b, 0x16ce_2092, 0x6f9f_e541]);
         assert_eq!(answer([0x8000_8000, 7, 8, 9]), [0x8000_8000, 7, 8, 9]);
         assert_eq!(answer([0xffff_ffff_8400_0000, 7, 8, 9])[0], 0x1_0001, "only 32 bits name the function");
@@ -275,6 +288,7 @@ mod tests {
             3,
             0x8200_0000,
             0x8400_0050,
+            0x8600_ff00,
             0xc600_0000,
             0xbf00_ff01,
             0x0400_0000,

@@ -21,7 +21,7 @@ impl Runner {
         let call = Call::decode(loaded.context(), &Mitigations::default());
         let status = match call {
             Call::Answer(answer) => {
-                answer.apply(loaded.context());
+                answer.apply(loaded.context(), conduit);
                 return After::Resume;
             }
             Call::CpuOn(request) => return self.cpu_on(request),
@@ -57,7 +57,7 @@ impl Runner {
         let target = loaded.domain.vcpu(request.vcpu).cloned();
         let refusal = request.refuse(target.is_some(), target.as_ref().is_some_and(|t| t.online()));
         if let Some(refusal) = refusal {
-            refusal.apply(loaded.context());
+            refusal.apply(loaded.context(), Conduit::Hvc);
             return After::Resume;
         }
         if let Some(target) = target {
