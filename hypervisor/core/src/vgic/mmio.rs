@@ -28,6 +28,8 @@ enum Width {
     Word,
     WordOrByte,
     WordOrDouble,
+    /// What Xen checks where it ignores 64-bit writes: bytes and half words pass, the register's own widths do not.
+    Narrow,
     /// None: a data abort whatever the width.
     Never,
 }
@@ -39,6 +41,8 @@ enum Register {
     Zero,
     /// Reads as this, writes ignored.
     Constant(u32),
+    /// Write-only in the architecture: reads as a pattern, as in Xen.
+    Unreadable,
     /// `GICD_CTLR`.
     Control,
     /// `GICD_TYPER`.
@@ -53,8 +57,6 @@ enum Register {
     Priority,
     /// `ICFGR`.
     Config,
-    /// `ICFGR` of the SGIs: fixed.
-    SgiConfig,
     /// `GICD_IROUTER`.
     Router,
     /// `GICD_ITARGETSR` of SGIs and PPIs: the vCPU that asks.
@@ -93,6 +95,7 @@ impl Width {
             Word => size == Size::Word,
             WordOrByte => matches!(size, Size::Word | Size::Byte),
             WordOrDouble => matches!(size, Size::Word | Size::Double),
+            Narrow => matches!(size, Size::Byte | Size::Half),
             Never => false,
         }
     }
@@ -218,6 +221,7 @@ impl Vgic {
         match place.row.register {
             Zero | Pending(_) => 0,
             Constant(value) => value.into(),
+            Unreadable => 0xdead_beaf_dead_beaf,
             Control => {
                 const V2_ENABLE: u64 = 1;
                 const ARE_NS: u64 = 1 << 4;
@@ -260,7 +264,6 @@ impl Vgic {
                 let at = word as usize % 8 * 4;
                 bank.priority.get(at..at + 4).and_then(|p| p.try_into().ok()).map_or(0, u32::from_le_bytes)
             }),
-            SgiConfig => bank(0, &|bank| bank.config[0]),
             Config => {
                 let (b, half) = place.config();
                 bank(b, &|bank| bank.config.get(half).copied().unwrap_or(0))
@@ -304,7 +307,7 @@ impl Vgic {
                 self.with_bank_mut(place.vcpu, b, |bank| bank.config.iter_mut().skip(half).take(1).for_each(|config| *config = bits));
                 VcpuSet::EMPTY
             }
-            (Zero | Constant(_) | Type | RedistributorType | SgiConfig | OwnTarget, _) => VcpuSet::EMPTY,
+            (Zero | Constant(_) | Unreadable | Type | RedistributorType | OwnTarget, _) => VcpuSet::EMPTY,
         };
         Ok(self.mark(spis))
     }

@@ -4,6 +4,7 @@
 use crate::runtime::gic;
 use crate::runtime::probe::{self, Fault, Outcome};
 use crate::verdict::Test;
+use core::fmt;
 use guest_abi::arch_arm::*;
 
 pub fn run(test: &mut Test) {
@@ -27,26 +28,42 @@ pub fn run(test: &mut Test) {
     holes(test);
 }
 
-/// Reads the region at every multiple of the width; equal answers in a row make one line.
+/// Reads the region at every multiple of the width. Up to 4 KiB there is an answer for each 256 bytes, then one for each 4 KiB, which
+/// tells each value and where it begins.
 fn reads(test: &mut Test, name: &str, base: u64, size: u64, log: u32) {
-    let region = base & 0xffff;
-    let mut tell = |from: u64, to: u64, answer: Result<u64, Fault>| {
-        // A redistributor's base is not part of the offset.
-        let origin = if name == "gicd" { GUEST_GICV3_GICD_BASE } else { base - region };
-        test.answer(format_args!("{name}.read{}[{:#x}..{:#x}]", 8 << log, from - origin, to - origin), Outcome(answer));
-    };
-    let (mut from, mut last): (u64, Option<Result<u64, Fault>>) = (base, None);
-    for address in (base..base + size).step_by(1 << log) {
-        // Where it happened is in the name.
-        let answer = probe::read(address, log).map_err(|fault| Fault { far: 0, ..fault });
-        if let Some(same) = last.filter(|same| *same != answer) {
-            tell(from, address, same);
-            from = address;
-        }
-        last = Some(answer);
+    // A redistributor's base is not part of the offset.
+    let origin = if name == "gicd" { GUEST_GICV3_GICD_BASE } else { base - (base & 0xffff) };
+    let mut from = base;
+    while from < base + size {
+        let length = if from - origin < 0x1000 { 0x100 } else { 0x1000 };
+        let to = (from + length).min(base + size);
+        let runs = Runs { origin, from, to, log };
+        test.answer(format_args!("{name}.read{}[{:#x}..{:#x}]", 8 << log, from - origin, to - origin), runs);
+        from = to;
     }
-    if let Some(same) = last {
-        tell(from, base + size, same);
+}
+
+/// What is read from one address to another; equal values in a row are told once.
+struct Runs {
+    origin: u64,
+    from: u64,
+    to: u64,
+    log: u32,
+}
+
+impl fmt::Display for Runs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut last = None;
+        for address in (self.from..self.to).step_by(1 << self.log) {
+            // Where it happened is in the name.
+            let answer = probe::read(address, self.log).map_err(|fault| Fault { far: 0, ..fault });
+            if last != Some(answer) {
+                let space = if last.is_none() { "" } else { ", " };
+                write!(f, "{space}{:#x}: {}", address - self.origin, Outcome(answer))?;
+                last = Some(answer);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -118,16 +135,16 @@ fn writes(test: &mut Test) {
     for (address, log) in [(sgi + 0x180, 2), (sgi + 0x280, 2)] {
         let _ = probe::write(address, log, u64::from(u32::MAX));
     }
+    // Every other width; 64 bits also where a register has them.
     for log in [0, 1, 3] {
-        for (name, address) in [
-            ("gicd_ctlr", gicd),
-            ("gicd_ipriorityr8", gicd + 0x420),
-            ("gicd_irouter32", gicd + 0x6100),
-            ("gicr_ipriorityr7", sgi + 0x418),
-            ("gicr_isenabler0", sgi + 0x100),
-        ] {
+        for (name, address) in words {
+            let address = address & !((1 << log) - 1);
+            let before = probe::read(address, log);
             let wrote = probe::write(address, log, 0);
             test.answer(format_args!("write{}({name})", 8 << log), Outcome(wrote.map(|()| 0)));
+            if let (Ok(()), Ok(before)) = (wrote, before) {
+                let _ = probe::write(address, log, before);
+            }
         }
     }
 }

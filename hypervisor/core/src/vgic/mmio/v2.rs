@@ -27,7 +27,7 @@ pub const GICD: &[Row] = &[
     row(0x800, 0x81f, WordOrByte,   Word,         OwnTarget),                // ITARGETSR0-7
     row(0x820, 0xbfb, WordOrByte,   WordOrByte,   Target),                   // ITARGETSR
     row(0xbfc, 0xbff, Any,          Any,          Zero),                     // reserved
-    row(0xc00, 0xc03, Word,         Word,         SgiConfig),                // ICFGR0
+    row(0xc00, 0xc03, Word,         Word,         Zero),                     // ICFGR0
     row(0xc04, 0xcff, Word,         Word,         Config),                   // ICFGR
     row(0xd00, 0xdff, Any,          Any,          Zero),                     // implementation defined
     row(0xe00, 0xeff, Word,         Word,         Zero),                     // NSACR

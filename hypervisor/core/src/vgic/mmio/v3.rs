@@ -23,7 +23,7 @@ pub const GICD: &[Row] = &[
     row(0x0300, 0x037f, Any,          Never,        Zero),                     // ISACTIVER
     row(0x0380, 0x03ff, Any,          Word,         Zero),                     // ICACTIVER
     row(0x0400, 0x07fb, WordOrByte,   WordOrByte,   Priority),                 // IPRIORITYR
-    row(0x0c00, 0x0c03, Word,         Word,         SgiConfig),                // ICFGR0
+    row(0x0c00, 0x0c03, Word,         Word,         Zero),                     // ICFGR0
     row(0x0c04, 0x0cff, Word,         Word,         Config),                   // ICFGR
     row(0x0d00, 0x0d7f, Word,         Word,         Zero),                     // IGRPMODR
     row(0x0e00, 0x0eff, Word,         Word,         Zero),                     // NSACR
@@ -38,13 +38,13 @@ pub const GICD: &[Row] = &[
 pub const GICR: &[Row] = &[
     row(0x0000, 0x0003, Word,         Word,         Zero),                     // CTLR
     row(0x0004, 0x0007, Word,         Word,         Constant(IIDR)),           // IIDR
-    row(0x0008, 0x000f, WordOrDouble, WordOrDouble, RedistributorType),        // TYPER
+    row(0x0008, 0x000f, WordOrDouble, Narrow,       RedistributorType),        // TYPER
     row(0x0010, 0x0013, Word,         Word,         Zero),                     // STATUSR
     row(0x0014, 0x0017, Word,         Word,         Zero),                     // WAKER: awake
-    row(0x0040, 0x004f, Any,          WordOrDouble, Zero),                     // SETLPIR, CLRLPIR
-    row(0x0070, 0x007f, WordOrDouble, WordOrDouble, Zero),                     // PROPBASER, PENDBASER
-    row(0x00a0, 0x00a7, Any,          WordOrDouble, Zero),                     // INVLPIR
-    row(0x00b0, 0x00b7, Any,          WordOrDouble, Zero),                     // INVALLR
+    row(0x0040, 0x004f, Any,          Narrow,       Unreadable),               // SETLPIR, CLRLPIR
+    row(0x0070, 0x007f, WordOrDouble, Narrow,       Zero),                     // PROPBASER, PENDBASER
+    row(0x00a0, 0x00a7, Any,          Narrow,       Unreadable),               // INVLPIR
+    row(0x00b0, 0x00b7, Any,          Narrow,       Unreadable),               // INVALLR
     row(0x00c0, 0x00c3, Word,         Word,         Constant(1)),              // SYNCR, as Xen has it
     row(0xffe8, 0xffeb, Word,         Word,         Constant(PIDR2_ARCH_V3)),  // PIDR2
 ];
@@ -60,7 +60,7 @@ pub const GICR_SGI: &[Row] = &[
     row(0x0300, 0x0303, Any,          Never,        Zero),                     // ISACTIVER0
     row(0x0380, 0x0383, Any,          Word,         Zero),                     // ICACTIVER0
     row(0x0400, 0x041f, WordOrByte,   WordOrByte,   Priority),                 // IPRIORITYR0-7
-    row(0x0c00, 0x0c03, Word,         Any,          SgiConfig),                // ICFGR0
+    row(0x0c00, 0x0c03, Word,         Any,          Zero),                     // ICFGR0
     row(0x0c04, 0x0c07, Word,         Word,         Config),                   // ICFGR1
     row(0x0d00, 0x0d03, Word,         Word,         Zero),                     // IGRPMODR0
     row(0x0e00, 0x0e03, Word,         Word,         Zero),                     // NSACR
