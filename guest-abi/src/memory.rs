@@ -64,6 +64,9 @@ pub const XENMEM_RESERVED_DEVICE_MEMORY_MAP: u64 = 27;
 /// Map pages that belong to a domain's state: [`AcquireResource`].
 pub const XENMEM_ACQUIRE_RESOURCE: u64 = 28;
 
+/// In [`ReservedDeviceMemoryMap::flags`]: of all devices.
+pub const XENMEM_RDM_ALL: u32 = 1;
+
 /// In `mem_flags`: the width of addresses that the caller can use for the pages; 0 for any.
 pub const XENMEMF_ADDRESS_BITS_MASK: u32 = 0xff;
 /// In `mem_flags`: NUMA node + 1, or 0 for any.
@@ -179,6 +182,25 @@ wire! {
         2 => _pad: [u16; 3],
         /// In: guest frame number.
         8 => gpfn: u64,
+    }
+}
+wire! {
+    /// `struct xen_reserved_device_memory_map`.
+    ReservedDeviceMemoryMap, 24 bytes {
+        /// In: [`XENMEM_RDM_ALL`], or of the device `dev` only.
+        0 => flags: u32,
+        /// In: entries that `buffer` has room for; out: that there are.
+        4 => nr_entries: u32,
+        /// Out: array of `struct xen_reserved_device_memory`.
+        8 => buffer: GuestHandle,
+        /// In: PCI segment.
+        16 => seg: u16,
+        /// In: PCI bus.
+        18 => bus: u8,
+        /// In: PCI device and function.
+        19 => devfn: u8,
+        #[doc(hidden)]
+        20 => _pad: u32,
     }
 }
 wire! {

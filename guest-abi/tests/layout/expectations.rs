@@ -122,6 +122,9 @@ fn structures(all: &mut List) {
         domid, space, size, foreign_domid = "u.foreign_domid", idxs, gpfns, errs
     }
     structure! { all, Stable, memory::RemoveFromPhysmap = "struct xen_remove_from_physmap": domid, gpfn }
+    structure! { all, Stable, memory::ReservedDeviceMemoryMap = "struct xen_reserved_device_memory_map":
+        flags, nr_entries, buffer, seg = "dev.pci.seg", bus = "dev.pci.bus", devfn = "dev.pci.devfn"
+    }
     structure! { all, Stable, memory::AcquireResource = "struct xen_mem_acquire_resource":
         domid, kind = "type", id, nr_frames, pad, frame, frame_list
     }
@@ -272,7 +275,7 @@ fn macros(all: &mut List) {
         XENMEM_REMOVE_FROM_PHYSMAP, XENMEM_SET_POD_TARGET, XENMEM_GET_POD_TARGET, XENMEM_GET_SHARING_FREED_PAGES,
         XENMEM_GET_SHARING_SHARED_PAGES, XENMEM_PAGING_OP, XENMEM_ACCESS_OP, XENMEM_SHARING_OP, XENMEM_ADD_TO_PHYSMAP_BATCH,
         XENMEM_CLAIM_PAGES, XENMEM_MACHPHYS_COMPAT_MFN_LIST, XENMEM_GET_VNUMAINFO, XENMEM_RESERVED_DEVICE_MEMORY_MAP,
-        XENMEM_ACQUIRE_RESOURCE, XENMEMF_POPULATE_ON_DEMAND, XENMEMF_EXACT_NODE_REQUEST, XENMEMF_VNODE, XENMAPSPACE_SHARED_INFO,
+        XENMEM_ACQUIRE_RESOURCE, XENMEM_RDM_ALL, XENMEMF_POPULATE_ON_DEMAND, XENMEMF_EXACT_NODE_REQUEST, XENMEMF_VNODE, XENMAPSPACE_SHARED_INFO,
         XENMAPSPACE_GRANT_TABLE, XENMAPSPACE_GMFN, XENMAPSPACE_GMFN_RANGE, XENMAPSPACE_GMFN_FOREIGN, XENMAPSPACE_DEV_MMIO,
         XENMAPIDX_GRANT_TABLE_STATUS, XENMEM_RESOURCE_IOREQ_SERVER, XENMEM_RESOURCE_GRANT_TABLE, XENMEM_RESOURCE_VMTRACE_BUF,
         XENMEM_RESOURCE_GRANT_TABLE_ID_SHARED, XENMEM_RESOURCE_GRANT_TABLE_ID_STATUS

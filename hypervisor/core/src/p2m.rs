@@ -161,9 +161,17 @@ impl P2m {
     ///
     /// Accepts pages of kind `Ram` alone: no shared pages of the hypervisor, no foreign mappings, no grants, no devices.
     pub fn get_ram(&self, frames: &FrameTable, gfn: Gfn, write: bool) -> Option<Mfn> {
+        self.usable(gfn, write).filter(|mfn| frames.get_ram(*mfn, self.tables.vmid))
+    }
+
+    /// As [`Self::get_ram`], but also a page that the hypervisor shares with the domain: to a grant it is RAM, as in Xen.
+    pub fn get_own(&self, frames: &FrameTable, gfn: Gfn, write: bool) -> Option<Mfn> {
+        self.usable(gfn, write).filter(|mfn| frames.get(*mfn, self.tables.vmid))
+    }
+
+    fn usable(&self, gfn: Gfn, write: bool) -> Option<Mfn> {
         let found = self.lookup(gfn)?;
-        let usable = found.kind.is_ram() && (found.kind.write_permitted() || !write);
-        (usable && frames.get_ram(found.mfn, self.tables.vmid)).then_some(found.mfn)
+        (found.kind.is_ram() && (found.kind.write_permitted() || !write)).then_some(found.mfn)
     }
 
     /// Begins a change. Holds the p2m lock until dropped.

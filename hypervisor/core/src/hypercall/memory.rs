@@ -11,7 +11,7 @@ use crate::p2m::P2mError;
 use crate::policy;
 use alloc::sync::Arc;
 use guest_abi::errno::Errno;
-use guest_abi::memory as abi;
+use guest_abi::memory::{self as abi, ReservedDeviceMemoryMap};
 use guest_abi::xen::DOMID_SELF;
 
 mod physmap;
@@ -66,6 +66,7 @@ impl<'a> Call<'a, '_> {
                 | abi::XENMEM_CLAIM_PAGES
                 | abi::XENMEM_GET_VNUMAINFO
                 | abi::XENMEM_EXCHANGE
+                | abi::XENMEM_RESERVED_DEVICE_MEMORY_MAP
         );
         if !known {
             return Err(Errno::ENOSYS);
@@ -78,6 +79,7 @@ impl<'a> Call<'a, '_> {
             abi::XENMEM_REMOVE_FROM_PHYSMAP => physmap::remove(self),
             abi::XENMEM_CLAIM_PAGES => reservation::claim(self),
             abi::XENMEM_EXCHANGE => reservation::exchange(self),
+            abi::XENMEM_RESERVED_DEVICE_MEMORY_MAP => self.reserved_device_memory(),
             abi::XENMEM_GET_VNUMAINFO => {
                 // domid and a field that must be 0; no domain has a virtual NUMA topology.
                 let [domid, pad]: [u16; 2] = self.caller.memory.read(GuestPtr::new(self.arg))?;
@@ -89,6 +91,18 @@ impl<'a> Call<'a, '_> {
             }
             _ => reservation::statistic(self),
         }
+    }
+
+    /// No device has memory reserved for it: the list is empty, whatever room the caller has.
+    fn reserved_device_memory(&self) -> Answer {
+        let at = GuestPtr::<ReservedDeviceMemoryMap>::new(self.arg);
+        let mut map = self.caller.memory.read(at)?;
+        if map.flags & !abi::XENMEM_RDM_ALL != 0 {
+            return Err(Errno::EINVAL);
+        }
+        map.nr_entries = 0;
+        self.caller.memory.write(at, &map)?;
+        Ok(0)
     }
 
     fn stepwise(&self, result: Result<Step, Errno>) -> Outcome {

@@ -36,12 +36,15 @@ pub fn vcpu_op(hv: &Hypervisor, caller: &Caller<'_>, cmd: u32, vcpu: u32, arg: u
         }
         abi::VCPUOP_REGISTER_RUNSTATE_MEMORY_AREA => {
             let request = caller.memory.read(GuestPtr::<u64>::new(arg))?;
-            let area = crate::runstate::Area::pin(caller, &hv.frames, GuestVa(request))?;
-            if let Some(times) = hv.sched.runstate(target.sched, hv.now()) {
+            // As in Xen an address that cannot be written is no error: nothing is written.
+            let area = crate::runstate::Area::pin(caller, &hv.frames, GuestVa(request)).ok();
+            if let (Some(area), Some(times)) = (&area, hv.sched.runstate(target.sched, hv.now())) {
                 area.write(hv.machine, &times, domain.assists(xen::VMASST_TYPE_RUNSTATE_UPDATE_FLAG));
             }
-            let old = target.runstate.lock().replace(area);
-            target.has_runstate.store(true, Ordering::Release);
+            let mut registered = target.runstate.lock();
+            target.has_runstate.store(area.is_some(), Ordering::Release);
+            let old = core::mem::replace(&mut *registered, area);
+            drop(registered);
             if let Some(old) = old {
                 old.release(&hv.frames);
             }

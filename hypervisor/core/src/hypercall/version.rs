@@ -36,7 +36,7 @@ pub fn xen_version(hv: &Hypervisor, caller: &Caller<'_>, cmd: u32, arg: u64) -> 
             Ok(0)
         }
         abi::XENVER_CAPABILITIES => string::<1024>(caller, arg, CAPABILITIES),
-        abi::XENVER_CHANGESET => string::<64>(caller, arg, if privileged { CHANGESET } else { DENIED }),
+        abi::XENVER_CHANGESET => string::<64>(caller, arg, CHANGESET),
         abi::XENVER_PLATFORM_PARAMETERS => {
             caller.memory.write(GuestPtr::new(arg), &0_u64)?;
             Ok(0)
@@ -63,7 +63,7 @@ pub fn xen_version(hv: &Hypervisor, caller: &Caller<'_>, cmd: u32, arg: u64) -> 
         abi::XENVER_BUILD_ID => Err(Errno::ENODATA),
         abi::XENVER_EXTRAVERSION2 => varbuf(caller, arg, EXTRAVERSION),
         abi::XENVER_CAPABILITIES2 => varbuf(caller, arg, CAPABILITIES),
-        abi::XENVER_CHANGESET2 => varbuf(caller, arg, if privileged { CHANGESET } else { DENIED }),
+        abi::XENVER_CHANGESET2 => varbuf(caller, arg, CHANGESET),
         abi::XENVER_COMMANDLINE2 if !privileged => Err(Errno::EPERM),
         abi::XENVER_COMMANDLINE2 => varbuf(caller, arg, command_line()),
         _ => Err(Errno::ENOSYS),

@@ -113,7 +113,7 @@ impl<'c, 'a, 'm> Side<'c, 'a, 'm> {
         let domain = self.domain()?;
         let mfn = match page.name {
             Name::Grant(reference) => map::pin(self.call, domain, reference, self.write, Use::Copy)?,
-            Name::Own(gfn) => domain.p2m.get_ram(&self.call.hv.frames, gfn, self.write).ok_or(Refused(abi::GNTST_BAD_PAGE))?,
+            Name::Own(gfn) => domain.p2m.get_own(&self.call.hv.frames, gfn, self.write).ok_or(Refused(abi::GNTST_BAD_PAGE))?,
         };
         self.pinned = Some((page, mfn));
         Ok(mfn)

@@ -74,10 +74,10 @@ fn place(call: &Call<'_, '_>, gfn: Gfn, mfn: Mfn, write: bool) -> Result<(), Gra
     Ok(())
 }
 
-/// Pins a grant of `granter` for the caller; its frame must be plain RAM of the granter.
+/// Pins a grant of `granter` for the caller; its frame must be the granter's RAM, or a page that the hypervisor shares with it.
 pub(super) fn pin(call: &Call<'_, '_>, granter: &Domain, reference: u32, write: bool, purpose: Use) -> Result<Mfn, GrantError> {
     let request = Request { reference, grantee: call.caller.domain.id, write, purpose };
-    granter.grants.pin(call.hv.machine, request, |gfn| granter.p2m.get_ram(&call.hv.frames, gfn, write).ok_or(GrantError::BadFrame))
+    granter.grants.pin(call.hv.machine, request, |gfn| granter.p2m.get_own(&call.hv.frames, gfn, write).ok_or(GrantError::BadFrame))
 }
 
 /// Takes a pin back; with the last one goes the reference on the frame.

@@ -11,7 +11,7 @@ use alloc::sync::Arc;
 use guest_abi::errno::Errno;
 use guest_abi::memory as abi;
 use guest_abi::memory::{AddToPhysmap, AddToPhysmapBatch, RemoveFromPhysmap};
-use guest_abi::xen::DOMID_SELF;
+use guest_abi::xen::DOMID_XEN;
 
 /// Entries of a batch mapped before the guest may take an interrupt.
 const BUDGET: u64 = 64;
@@ -89,10 +89,10 @@ pub(super) fn add_batch(call: &Call<'_, '_>) -> Result<Step, Errno> {
     Ok(if end < size { Step::From(end) } else { Step::Done })
 }
 
-/// Whose pages a foreign mapping shows. The caller's own id names nobody.
+/// Whose pages a foreign mapping shows. The caller's own id names nobody, and nor does DOMID_SELF.
 fn foreign_domain(call: &Call<'_, '_>, id: u16) -> Result<Arc<Domain>, Errno> {
-    if id == DOMID_SELF {
-        return Ok(call.caller.domain.clone());
+    if id == DOMID_XEN && !call.caller.domain.privileged {
+        return Err(Errno::EPERM);
     }
     call.hv.domains.get(DomainId(id)).filter(|owner| owner.id != call.caller.domain.id).ok_or(Errno::ESRCH)
 }

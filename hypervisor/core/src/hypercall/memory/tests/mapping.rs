@@ -102,8 +102,17 @@ fn dom0_maps_foreign_pages_and_holds_them() {
 #[test]
 fn foreign_mapping_is_a_privilege() {
     let w = World::new();
-    for (caller, owner, error) in [(&w.a, 0, -1), (&w.a, 2, -1), (&w.a, 9, -3), (&w.a, 1, -3), (&w.dom0, 0, -3), (&w.dom0, DOMID_SELF, -22)]
-    {
+    let refusals = [
+        (&w.a, 0, -1),
+        (&w.a, 2, -1),
+        (&w.a, 9, -3),
+        (&w.a, 1, -3),
+        (&w.a, DOMID_SELF, -3),
+        (&w.a, DOMID_XEN, -1),
+        (&w.dom0, 0, -3),
+        (&w.dom0, DOMID_SELF, -3),
+    ];
+    for (caller, owner, error) in refusals {
         assert_eq!(w.foreign(caller, owner, &[RAM], &[HOLE]), (0, vec![error]), "{owner:#x}");
     }
     assert_eq!(w.bed.pages_in_use(), []);
@@ -190,4 +199,18 @@ fn resources_are_checked() {
     assert!(before == w.snapshot());
     assert_eq!(w.acquire(&w.dom0, 1, 0, &[1 << 40]), EINVAL);
     assert_eq!(w.acquire(&w.dom0, 1, 0, &[HOLE, 1 << 40]), EIO, "not the first");
+}
+
+#[test]
+fn no_device_has_reserved_memory() {
+    let w = World::new();
+    let ask = |flags| {
+        let args = ReservedDeviceMemoryMap { flags, nr_entries: 5, ..Default::default() };
+        let rc = w.op(&w.a, XENMEM_RESERVED_DEVICE_MEMORY_MAP, args);
+        let [map]: [ReservedDeviceMemoryMap; 1] = w.bed.peek(&w.a, Testbed::va(ARG, 0), 1).try_into().unwrap();
+        (rc, map.nr_entries)
+    };
+    assert_eq!(ask(XENMEM_RDM_ALL), (0, 0));
+    assert_eq!(ask(0), (0, 0));
+    assert_eq!(ask(2), (EINVAL, 5));
 }
