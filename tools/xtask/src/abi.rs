@@ -1,7 +1,7 @@
 //! `cargo xtask test abi`: the test domain's answers from Xenolith against those of Debian's Xen.
 //!
 //! Xen's answers are kept in `tests/guests/golden`; `--renew` asks Xen again. A difference fails unless `expected-differences.txt`
-//! gives a reason for it.
+//! lists it with our answer and a reason.
 
 use crate::console::Machine;
 use crate::guests::{self, Guests};
@@ -69,23 +69,23 @@ fn run(renew: bool) -> Result<Tally> {
 
 fn compare(xen: &Answers, ours: &Said) -> Result<Tally> {
     let listed = fs::read_to_string(folder().join("expected-differences.txt")).unwrap_or_default();
-    let expected = expectations(&listed);
+    let expected = expectations(&listed)?;
     let names: BTreeSet<_> = xen.keys().chain(ours.answers.keys()).collect();
     let (mut passed, mut failed, mut skipped, mut table) = (0, ours.complaints.len(), 0, String::new());
     let mut used = BTreeSet::new();
     for name in names {
         let none = String::from("no answer");
         let (theirs, our) = (xen.get(name).unwrap_or(&none), ours.answers.get(name).unwrap_or(&none));
-        let reason = expected.iter().find(|(pattern, _)| matches(pattern, name));
-        let verdict = match reason {
+        let listed = expected.iter().find(|listed| matches(listed.name, name) && matches(listed.answer, our));
+        let verdict = match listed {
             _ if theirs == our => {
                 passed += 1;
                 "same".to_string()
             }
-            Some((pattern, reason)) => {
+            Some(listed) => {
                 skipped += 1;
-                used.insert(pattern);
-                format!("explained: {reason}")
+                used.insert(listed.name);
+                format!("explained: {}", listed.reason)
             }
             None => {
                 failed += 1;
@@ -96,8 +96,8 @@ fn compare(xen: &Answers, ours: &Said) -> Result<Tally> {
         table += &format!("{name}\n    Xen:      {theirs}\n    Xenolith: {our}\n    {verdict}\n");
     }
     ours.complaints.iter().for_each(|line| println!("{line}"));
-    for (pattern, _) in expected.iter().filter(|(pattern, _)| !used.contains(pattern)) {
-        println!("expected-differences.txt: nothing differs any more for {pattern}");
+    for listed in expected.iter().filter(|listed| !used.contains(listed.name)) {
+        println!("expected-differences.txt: nothing differs as listed for {}", listed.name);
     }
     let report = scratch()?.join("report.txt");
     fs::write(&report, table)?;
@@ -105,9 +105,23 @@ fn compare(xen: &Answers, ours: &Said) -> Result<Tally> {
     Ok(Tally { passed, failed, skipped })
 }
 
-/// The lines `PATTERN | REASON` of the file of expected differences.
-fn expectations(text: &str) -> Vec<(&str, &str)> {
-    text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once(" | ")).collect()
+/// A line `OPERATION | OUR ANSWER | REASON` of the file of expected differences. In the first two `*` stands for anything.
+struct Listed<'a> {
+    name: &'a str,
+    answer: &'a str,
+    reason: &'a str,
+}
+
+fn expectations(text: &str) -> Result<Vec<Listed<'_>>> {
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines
+        .map(|line| {
+            let mut parts = line.splitn(3, " | ");
+            let (name, answer, reason) = (parts.next(), parts.next(), parts.next());
+            let whole = name.zip(answer).zip(reason).with_context(|| format!("expected-differences.txt: {line}"));
+            whole.map(|((name, answer), reason)| Listed { name, answer, reason })
+        })
+        .collect()
 }
 
 /// Whether `name` fits `pattern`, in which `*` stands for anything.
@@ -194,7 +208,7 @@ fn scratch() -> Result<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use super::{listen, matches};
+    use super::{expectations, listen, matches};
 
     #[test]
     fn answers_are_told_apart() {
@@ -204,6 +218,13 @@ mod tests {
         assert_eq!(answers, ["a.op rc=0", "a.op#2 rc=1", "a.op(null,_1) rc=-14"]);
         assert_eq!(said.complaints, ["FAIL a.op why"]);
         assert!(listen("ABI a.op rc=0\n").is_err());
+    }
+
+    #[test]
+    fn an_expected_difference_names_our_answer() {
+        let listed = expectations("# why\na.op(*) | rc=-1 | a | b\n").unwrap();
+        assert_eq!(listed.iter().map(|l| (l.name, l.answer, l.reason)).collect::<Vec<_>>(), [("a.op(*)", "rc=-1", "a | b")]);
+        assert!(expectations("a.op | because\n").is_err());
     }
 
     #[test]
