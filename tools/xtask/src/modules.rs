@@ -17,6 +17,8 @@ use std::process::Command;
 const SUITE: &str = "trixie";
 const FRONT: &str = "xenolith-tx-front.ko";
 const BACK: &str = "xenolith-tx-back.ko";
+/// What scenarios say to the modules and ask of them, in either domain.
+const TX: &str = include_str!("../../../tests/system/tx");
 
 /// The host's architecture in Debian's words, and the dynamic linker that its C library's package holds.
 const HOST: (&str, &str) = if cfg!(target_arch = "aarch64") {
@@ -38,8 +40,10 @@ pub fn at_hand(guests: &Guests) -> Result<qemu::Modules> {
     let dir = build(&headers()?)?;
     let module = |name: &str| fs::read(dir.join(name)).with_context(|| format!("no {name}"));
     let (mut dom0, mut domu) = (Root::default(), Root::default());
-    domu.file(&format!("lib/modules/{FRONT}"), module(FRONT)?, 0o644);
-    dom0.file(&format!("lib/modules/{BACK}"), module(BACK)?, 0o644);
+    for (root, name) in [(&mut domu, FRONT), (&mut dom0, BACK)] {
+        root.file(&format!("lib/modules/{name}"), module(name)?, 0o644);
+        root.file("bin/tx", TX, 0o755);
+    }
     // Dom0's init puts it behind the DomU's root.
     dom0.file("guest/modules.cpio", domu.pack()?, 0o644);
     let initrd = host::target_dir().join("xenolith/dom0.cpio");
