@@ -8,6 +8,7 @@ mod coverage;
 mod demo;
 mod doctor;
 mod guests;
+mod headers;
 mod host;
 mod image;
 mod initrd;

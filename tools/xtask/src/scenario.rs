@@ -46,7 +46,8 @@ pub struct Setup {
 
 /// All scenarios, in the order in which they run.
 pub fn all() -> Vec<Scenario> {
-    let subjects = [boot::ALL, gicv2::ALL, network::ALL, block::ALL, vcpus::ALL, lifecycle::ALL, memory::ALL, txcopy::ALL, tools::ALL, bad_boot::ALL];
+    let subjects =
+        [boot::ALL, gicv2::ALL, network::ALL, block::ALL, vcpus::ALL, lifecycle::ALL, memory::ALL, txcopy::ALL, tools::ALL, bad_boot::ALL];
     subjects.concat()
 }
 

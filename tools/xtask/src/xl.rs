@@ -24,14 +24,19 @@ pub fn ping(machine: &mut Machine, n: u32) -> Result<String> {
     Ok(packets.into())
 }
 
-/// The rate of iperf3 with the DomU at 10.0.0.`n`, which must be more than nothing.
+/// The rate of iperf3 with the DomU at 10.0.0.`n`, in words.
 pub fn rate(machine: &mut Machine, n: u32, options: &str) -> Result<String> {
+    Ok(format!("{} Mbit/s", mbits(machine, n, options)?))
+}
+
+/// The rate of iperf3 with the DomU at 10.0.0.`n` in Mbit/s, which must be more than nothing.
+pub fn mbits(machine: &mut Machine, n: u32, options: &str) -> Result<f64> {
     let answer = machine.sh(&format!("rate {n} {options}"), 60)?;
     let words: Vec<_> = answer.split_whitespace().collect();
     let unit = words.iter().position(|word| *word == "Mbits/sec").context("iperf3 gives no rate")?;
     let rate: f64 = words[unit.saturating_sub(1)].parse()?;
     ensure!(rate > 0.0, "nothing came through");
-    Ok(format!("{rate} Mbit/s"))
+    Ok(rate)
 }
 
 /// The value of `key` in an answer of lines `key : value`.

@@ -21,7 +21,10 @@ pub const ALL: &[Scenario] = &[
     Scenario::new("txcopy-stall", hardship::stall).ours(),
     Scenario::new("txcopy-cycles-5", |machine| hardship::cycles(machine, 5)).ours(),
     Scenario::new("txcopy-cycles-100", |machine| hardship::cycles(machine, 100)).ours().long(),
-    Scenario::new("txcopy-destroy", hardship::destroy).ours(),
+    Scenario::new("txcopy-destroy", |machine| hardship::destroy(machine, &[hardship::DETACHED])).ours(),
+    Scenario::new("txcopy-crash", |machine| hardship::destroy(machine, &["xl destroy domu1", hardship::CRASHED, hardship::REBOOTED]))
+        .ours()
+        .long(),
 ];
 
 /// Loads both modules and waits until the DomU's only queue sends by tx copy.
