@@ -21,8 +21,10 @@ use crate::addr::{Gfn, Mfn, PAGE_SIZE, Vmid};
 use crate::lock::Lock;
 use crate::machine::Machine;
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 use buddy::Buddy;
 use core::ops::Range;
+use core::sync::atomic::{AtomicU64, Ordering};
 use frame::{FrameMap, State};
 
 /// The largest allocation, as log2 of pages: 1 GiB.
@@ -62,6 +64,8 @@ pub struct FrameTable {
     machine: &'static dyn Machine,
     map: FrameMap,
     buddy: Lock<Buddy>,
+    /// A bit for each frame: free, and not known to be zero. It is scrubbed when it is allocated.
+    unscrubbed: Vec<AtomicU64>,
     hypervisor: Account,
     /// Account of VMID n + 1 at n.
     domains: Box<[Account]>,
@@ -81,6 +85,7 @@ impl FrameTable {
             machine,
             map: FrameMap::new(banks, frames),
             buddy: Lock::new(Buddy::new()),
+            unscrubbed: (0..frames.len().div_ceil(64)).map(|_| AtomicU64::new(0)).collect(),
             hypervisor: Account::default(),
             domains: (1..=u8::MAX).map(|_| Account::default()).collect(),
         }
@@ -98,7 +103,7 @@ impl FrameTable {
 
     /// Hands the hypervisor's own pages of `range` to the allocator; returns how many it took.
     ///
-    /// Pages that are not RAM or already given are skipped. `scrub` may be false only for memory known to be zero (and clean).
+    /// Pages that are not RAM or already given are skipped. Without `scrub` they are scrubbed when they are first allocated.
     pub fn give(&self, range: Range<Mfn>, scrub: bool) -> u64 {
         let mut given = 0;
         let mut run = range.start.0..range.start.0;
@@ -120,6 +125,8 @@ impl FrameTable {
             let order = run.start.trailing_zeros().min((run.end - run.start).ilog2()).min(MAX_ORDER);
             if scrub {
                 self.scrub(Mfn(run.start), 1 << order);
+            } else {
+                (run.start..run.start + (1 << order)).for_each(|mfn| self.set_unscrubbed(Mfn(mfn)));
             }
             self.buddy.lock().insert(&self.map, Mfn(run.start), order);
             run.start += 1 << order;
@@ -175,11 +182,31 @@ impl FrameTable {
         };
         let state = State::live(owner, kind);
         for mfn in (first.0..first.0 + pages).map(Mfn) {
+            if self.take_unscrubbed(mfn) {
+                self.scrub(mfn, 1);
+            }
             if let Some(frame) = self.map.frame(mfn) {
                 frame.reset(state);
             }
         }
         Ok(first)
+    }
+
+    fn unscrubbed_bit(&self, mfn: Mfn) -> Option<(&AtomicU64, u64)> {
+        let index = self.map.index(mfn)?;
+        Some((self.unscrubbed.get(index as usize / 64)?, 1 << (index % 64)))
+    }
+
+    fn set_unscrubbed(&self, mfn: Mfn) {
+        if let Some((word, bit)) = self.unscrubbed_bit(mfn) {
+            word.fetch_or(bit, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a page, just allocated, has to be scrubbed; its bit is cleared.
+    fn take_unscrubbed(&self, mfn: Mfn) -> bool {
+        self.unscrubbed_bit(mfn)
+            .is_some_and(|(word, bit)| word.load(Ordering::Relaxed) & bit != 0 && word.fetch_and(!bit, Ordering::Relaxed) & bit != 0)
     }
 
     /// Takes a reference if the page is live, belongs to `owner` and is RAM of it or a page shared with it.

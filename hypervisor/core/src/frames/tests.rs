@@ -51,6 +51,19 @@ fn boot_memory_is_scrubbed_before_it_is_free() {
 }
 
 #[test]
+fn what_boot_does_not_scrub_is_scrubbed_when_it_is_given_out() {
+    let frames = empty_table(4);
+    frames.machine().write(mfn(2).address(), b"what the firmware left");
+    assert_eq!(frames.give(mfn(0)..mfn(4), false), 4);
+    frames.account(D1).set_max_pages(4);
+    let first = frames.allocate(D1, 2, FrameKind::Ram).unwrap();
+    assert_eq!(first_byte(&frames, mfn(2)), 0);
+    frames.machine().write(mfn(2).address(), b"mine");
+    assert!(frames.release(Mfn(first.0 + 2), D1));
+    assert_eq!(first_byte(&frames, mfn(2)), 0);
+}
+
+#[test]
 fn allocation_counts_ram_only_and_stops_at_max_pages() {
     let frames = table(64);
     frames.account(D1).set_max_pages(5);
