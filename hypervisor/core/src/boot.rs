@@ -14,6 +14,7 @@
 pub mod cmdline;
 pub mod dom0;
 pub mod dom0_tree;
+pub mod efi;
 mod error;
 mod fdt;
 pub mod host_tree;

@@ -9,9 +9,10 @@ use core::fmt;
 use log::{info, warn};
 use xenolith_core::addr::{MachineAddr, PAGE_SIZE};
 use xenolith_core::boot::cmdline::Options;
-use xenolith_core::boot::host_tree::{CommandLines, EnableMethod, Uart, UartKind, V2mFrame};
+use xenolith_core::boot::host_tree::{BootModule, CommandLines, EnableMethod, ModuleKind, Uart, UartKind, V2mFrame};
 use xenolith_core::boot::{BootError, HostInfo, HostTree, Region};
 
+use crate::efi::{File, Handoff};
 use crate::{console, fault, gic, heap, mm, smp};
 
 /// Bytes of the heap. The frame table is not in it.
@@ -103,11 +104,11 @@ impl From<gic::GicError> for Trouble {
     }
 }
 
-/// Does all of it. `device_tree`: where it is mapped, and its machine address.
-pub fn start(device_tree: (u64, MachineAddr)) -> Host {
+/// Does all of it. `device_tree`: where it is mapped, and its machine address; `efi`: what the firmware said, if it was UEFI.
+pub fn start(device_tree: (u64, MachineAddr), efi: Option<&Handoff>) -> Host {
     // Without device tree nothing is known to print on.
     let Some(blob) = mm::device_tree(device_tree.0) else { fault::halt() };
-    let host = host(blob, device_tree.1).and_then(|mut host| {
+    let host = host(blob, device_tree.1, efi).and_then(|mut host| {
         prepare(&mut host)?;
         Ok(host)
     });
@@ -115,11 +116,14 @@ pub fn start(device_tree: (u64, MachineAddr)) -> Host {
 }
 
 /// Reads the tree as far as the console, starts that, and reads the rest.
-fn host(blob: &'static [u8], at: MachineAddr) -> Result<Host, Trouble> {
+fn host(blob: &'static [u8], at: MachineAddr, efi: Option<&Handoff>) -> Result<Host, Trouble> {
     let no_console = |_: &BootError| any_console(blob);
     let size = HostTree::blob_size(blob).inspect_err(no_console)?;
     let tree = HostTree::parse(blob).inspect_err(no_console)?;
-    let command_lines = tree.command_lines();
+    let mut command_lines = tree.command_lines();
+    if let Some(efi) = efi {
+        override_command_lines(&mut command_lines, efi);
+    }
     let (options, warnings) = Options::parse(&command_lines.xen);
     let uart = tree.uart(options.dtuart.as_deref()).inspect_err(no_console)?;
     if uart.kind != UartKind::Pl011 {
@@ -130,11 +134,33 @@ fn host(blob: &'static [u8], at: MachineAddr) -> Result<Host, Trouble> {
     info!("Xenolith {} at {:?}", env!("CARGO_PKG_VERSION"), mm::image_range().0);
     warnings.iter().for_each(|warning| warn!("{warning}"));
     fault::set_reboot(!options.noreboot);
-    let info = HostInfo::read(&tree)?;
+    let info = match efi {
+        None => HostInfo::read(&tree)?,
+        Some(efi) => HostInfo::with(&tree, xenolith_core::boot::efi::ram(efi.map(), efi.descriptor_size)?, efi_modules(efi))?,
+    };
     let mut host = Host { tree, info, command_lines, options, uart, taken: Vec::new() };
     host.taken.extend(host.image());
     host.taken.extend(Region::new(at.0, size as u64));
     Ok(host)
+}
+
+fn override_command_lines(lines: &mut CommandLines, efi: &Handoff) {
+    if !efi.options.text().is_empty() {
+        lines.xen = efi.options.text().into();
+    }
+    if efi.kernel.size != 0 {
+        lines.dom0 = Some(efi.kernel_options.text().into());
+    }
+}
+
+/// The files that the EFI stub has loaded.
+fn efi_modules(efi: &Handoff) -> Vec<BootModule> {
+    let files = [(ModuleKind::Kernel, efi.kernel), (ModuleKind::Ramdisk, efi.ramdisk)];
+    let module = |(kind, file): (_, File)| {
+        let region = Region::new(file.start, file.size)?;
+        Some(BootModule { kind, region, bootargs: None, node: "xen.cfg".into(), for_domu: false })
+    };
+    files.into_iter().filter_map(module).collect()
 }
 
 /// RAM, heap, and what the boot CPU needs to run guests.

@@ -1,7 +1,7 @@
 //! The first instructions: from the boot loader's entry, MMU off, to Rust at the link address with MMU and caches on.
 //!
 //! The image starts with the header that boot loaders know as an arm64 Linux `Image` (Linux Documentation/arch/arm64/booting.rst):
-//! any 4 KiB aligned place, any amount of code before, x0 = device tree. Rust needs working atomics, and those need cacheable memory:
+//! any 4 KiB aligned place, any amount of code before, x0 = device tree. It is the header of an EFI application, too (see `efi`). Rust needs working atomics, and those need cacheable memory:
 //! so the tables are built here, by the addresses of the linker script, with final permissions, and `mm` only adds to them.
 //!
 //! Two roots: `BOOT_ROOT` has the identity map of the first page besides, for the moment when translation is switched on, here and on
@@ -15,7 +15,7 @@ use crate::mm::layout::{FDT_WINDOW, IMAGE_BASE};
 use crate::percpu::PerCpu;
 
 /// `SCTLR_EL2` with everything off: the RES1 bits (Arm ARM D24.2.118).
-const SCTLR_OFF: u64 = 0x30c5_0830;
+pub const SCTLR_OFF: u64 = 0x30c5_0830;
 /// M, C, SA, I and WXN: what is writable never executes.
 const SCTLR_ON: u64 = SCTLR_OFF | 1 | 1 << 2 | 1 << 3 | 1 << 12 | 1 << 19;
 /// Attribute 0 normal write-back, 1 device nGnRE, 2 normal non-cacheable. The order is that of [`crate::mm::table`].
@@ -36,9 +36,52 @@ _start:
     .quad   0xa                     // little endian, 4 KiB pages, anywhere
     .quad   0, 0, 0
     .ascii  "ARM\x64"
-    .long   0                       // no PE header
+    .long   pe_header - _start
+
+    // The same file as an EFI application (Microsoft PE/COFF): the sections of `image.ld`, to be entered at `efi_entry`.
+    .balign 8
+pe_header:
+    .ascii  "PE\0\0"
+    .short  0xaa64                  // Arm64
+    .short  2                       // sections
+    .long   0, 0, 0
+    .short  section_table - optional_header
+    .short  0x206                   // executable, no line numbers, no debug information
+optional_header:
+    .short  0x20b                   // PE32+
+    .byte   0, 0
+    .long   __pe_text_size          // code
+    .long   __pe_data_file_size     // initialised data
+    .long   0
+    .long   __pe_entry
+    .long   4096                    // base of code
+    .quad   0                       // image base
+    .long   4096                    // section alignment
+    .long   512                     // file alignment
+    .short  0, 0, 0, 0, 0, 0
+    .long   0
+    .long   __image_size
+    .long   4096                    // headers
+    .long   0
+    .short  10                      // EFI application
+    .short  0x100                   // no executable data
+    .quad   0, 0, 0, 0
+    .long   0
+    .long   6                       // data directories, all empty
+    .quad   0, 0, 0, 0, 0, 0
+section_table:
+    .ascii  ".text\0\0\0"
+    .long   __pe_text_size, 4096, __pe_text_size, 4096, 0, 0, 0
+    .long   0x60000020              // code, executable, readable
+    .ascii  ".data\0\0\0"
+    .long   __pe_data_size, __pe_data_start, __pe_data_file_size, __pe_data_start, 0, 0, 0
+    .long   0xc0000040              // data, readable, writable
 
 primary_entry:
+    mov     x25, #0
+    .global primary_stub
+    // x25: whether the EFI stub was here.
+primary_stub:
     msr     daifset, #0xf
     mrs     x1, CurrentEL
     cmp     x1, #(2 << 2)
@@ -255,6 +298,7 @@ primary_high:
     mov     x0, x19
     mov     x1, x24
     mov     x2, x20
+    mov     x3, x25
     b       {main}
 
 secondary_high:

@@ -3,6 +3,7 @@
 //! | module | what |
 //! |---|---|
 //! | `head` | the `Image` header and the first instructions, up to Rust with MMU and caches on |
+//! | [`efi`] | the same from UEFI firmware |
 //! | [`boot`] | device tree → console, RAM, heap, interrupt controller: [`boot::Host`] |
 //! | [`mm`] | the address space of EL2: `map_ram`, `map_device`, `direct`, `machine_address` |
 //! | [`heap`] | the global allocator |
@@ -31,6 +32,7 @@ extern crate alloc;
 mod barrier;
 mod boot;
 mod console;
+mod efi;
 mod fault;
 mod gic;
 mod gic_v2;
@@ -56,12 +58,13 @@ mod vectors;
 
 use xenolith_core::addr::MachineAddr;
 
-/// Where `head` goes on the boot CPU: the device tree, where it is mapped and its machine address, and the machine address of the image.
-extern "C" fn main(device_tree: u64, device_tree_at: MachineAddr, image: MachineAddr) -> ! {
+/// Where `head` goes on the boot CPU: the device tree, where it is mapped and its machine address, the machine address of the image, and
+/// whether the EFI stub left something.
+extern "C" fn main(device_tree: u64, device_tree_at: MachineAddr, image: MachineAddr, handoff: u64) -> ! {
     mm::init(image);
     heap::init_early();
     start::keep_messages();
-    let host = boot::start((device_tree, device_tree_at));
+    let host = boot::start((device_tree, device_tree_at), efi::handoff(handoff));
     #[cfg(feature = "selftest")]
     selftest::run(&host);
     #[cfg(not(feature = "selftest"))]

@@ -122,6 +122,7 @@ fn plan(host: &Host, vcpus: u32) -> Dom0Plan {
         info: &host.info,
         options: &host.options,
         uart: &host.uart,
+        command_line: host.command_lines.dom0.as_deref(),
         kernel_start: &start,
         free: &host.free_ram(),
         own: &own,

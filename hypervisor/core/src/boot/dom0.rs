@@ -22,6 +22,8 @@ pub struct Dom0Input<'a> {
     pub options: &'a Options,
     /// The UART that stays with us.
     pub uart: &'a Uart,
+    /// Dom0's command line, if it has one.
+    pub command_line: Option<&'a str>,
     /// The first bytes of the kernel module, at least [`super::image::HEADER_SIZE`] if it is so long.
     pub kernel_start: &'a [u8],
     /// RAM that can be given away, [`HostInfo::free_ram`].
@@ -90,13 +92,12 @@ pub fn plan(input: &Dom0Input<'_>) -> Result<Dom0Plan, BootError> {
     let grant_window = grant_window(input.own, input.options.gnttab_max_frames)?;
     let extended = if input.options.ext_regions { extended(input, &banks, grant_window) } else { Vec::new() };
     let event_ppi = event_ppi(&input.info.timer)?;
-    let command_line = input.tree.command_lines().dom0;
 
     let mut tree = TreeInput {
         tree: input.tree,
         info: input.info,
         uart: &input.uart.node,
-        command_line: command_line.as_deref(),
+        command_line: input.command_line,
         // Not known yet; its size in the tree does not depend on it.
         ramdisk: ramdisk_file,
         vcpus: input.vcpus,

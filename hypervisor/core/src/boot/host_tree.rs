@@ -48,8 +48,13 @@ pub struct HostInfo {
 impl HostInfo {
     /// Reads and checks all of it.
     pub fn read(tree: &HostTree<'_>) -> Result<Self, BootError> {
-        let ram = memory::ram(tree)?;
-        let modules = modules::modules(tree)?;
+        Self::with(tree, memory::ram(tree)?, Vec::new())
+    }
+
+    /// The same where the firmware says what is RAM, and has loaded modules that the tree does not tell of.
+    pub fn with(tree: &HostTree<'_>, ram: Vec<Region>, loaded: Vec<BootModule>) -> Result<Self, BootError> {
+        let mut modules = modules::modules(tree)?;
+        modules.extend(loaded);
         modules::check_placement(&modules, &ram)?;
         Ok(Self {
             reserved: memory::reserved(tree)?,

@@ -48,7 +48,19 @@ pub(super) fn boot(blob: &[u8]) -> Result<Dom0Plan, BootError> {
     }
     let free = info.free_ram(&[image(), region(0x4a00_0000, 0x4a20_0000)]);
     let kernel_start = &kernel_header();
-    plan(&Dom0Input { tree: &tree, info: &info, options: &options, uart: &uart, kernel_start, free: &free, own: &[image()], vcpus: 2 })
+    let lines = tree.command_lines();
+    let command_line = lines.dom0.as_deref();
+    plan(&Dom0Input {
+        command_line,
+        tree: &tree,
+        info: &info,
+        options: &options,
+        uart: &uart,
+        kernel_start,
+        free: &free,
+        own: &[image()],
+        vcpus: 2,
+    })
 }
 
 fn is_one_line(error: &BootError) -> bool {
