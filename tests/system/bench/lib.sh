@@ -4,12 +4,21 @@ g=10.0.0.2
 dds() { echo "<CycloneDDS><Domain><General><Interfaces><NetworkInterface address=\"$1\"/></Interfaces><AllowMulticast>false</AllowMulticast></General><Discovery><ParticipantIndex>auto</ParticipantIndex><Peers><Peer address=\"$2\"/></Peers></Discovery></Domain></CycloneDDS>"; }
 export CYCLONEDDS_URI="$(dds 10.0.0.1 $g)"
 
+# gone_quietly NAME: wait until no domain has that name; its console's log stays.
+gone_quietly() { i=0; while xl domid $1 >/dev/null 2>&1 && [ $i -lt 60 ]; do sleep 1; i=$((i+1)); done; }
 # scene NAME 'COMMANDS': run them, what they print between marks that the host waits for.
 scene() { echo "BENCH-BEGIN $1"; eval "$2"; echo "BENCH-END $1"; }
 # in_domu 'COMMANDS' [SECONDS]: in the DomU, with what it prints.
 in_domu() { guest 2 "$1" "${2:-60}"; }
 # alone: both ends of what follows are here.
 alone() { g=127.0.0.1; in_domu() { sh -c "$1"; }; export CYCLONEDDS_URI="$(dds $g $g)"; }
+# machine: the guest of KVM, as the DomU is of Xen.
+machine() {
+  qemu-system-aarch64 -M virt,gic-version=3 -accel kvm -cpu host -m 256 -smp 1 -nodefaults -display none -kernel /guest/Image -initrd /guest/domu.cpio \
+    -append 'console=ttyAMA0 loglevel=4 ip0=10.0.0.2' -serial file:/var/log/xen/console/guest-domu1.log \
+    -netdev tap,id=n,ifname=tap0,script=no,downscript=no,vhost=on -device virtio-net-pci,netdev=n,romfile=,mac=00:16:3e:00:00:02 >/tmp/qemu.log 2>&1 &
+  up domu1 || cat /tmp/qemu.log; sleep 2
+}
 # flow SECONDS [OPTION...]: iperf3 from Dom0 to the DomU, or with -R back.
 flow() { t=$1; shift; iperf3 -c $g -t $t -f k "$@" | grep receiver; }
 # rr KIND SECONDS: request and response of one byte each.
@@ -17,7 +26,7 @@ rr() { netperf -H $g -t $1 -l $2; }
 # offload on|off: segmentation offload of both ends.
 offload() { in_domu "ethtool -K eth0 tso $1 gso $1"; for i in xenbr0 $(vif); do ethtool -K $i tso $1 gso $1; done; }
 # vif: the interface to the DomU.
-vif() { cd /sys/class/net; echo vif*.0 | cut -d' ' -f1; }
+vif() { cd /sys/class/net; ls -d tap0 vif*.0 2>/dev/null | head -1; }
 delivered() { cat ${counter:-/sys/class/net/$(vif)/statistics/rx_packets}; }
 # spin, spun: a program of Dom0's that computes, from one to the other.
 spin() { sh -c 'while :; do :; done' & spinner=$!; }

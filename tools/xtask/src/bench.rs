@@ -2,9 +2,12 @@
 //!
 //! An emulator's times are no times of hardware. What is compared are ratios in one run, and counts.
 
+mod cost;
 mod exceptions;
+mod gate;
 mod goals;
 mod hold;
+mod kvm;
 mod monitor;
 mod page;
 mod parse;
@@ -13,12 +16,13 @@ mod run;
 mod scenarios;
 mod svg;
 mod table;
+mod take;
 
 use crate::qemu;
 use crate::{guests, host, modules};
 use anyhow::{Result, bail, ensure};
-use results::{Count, Hold, Occupancy, Results, Run};
-use run::{Boot, Mode, System, Told};
+use results::Results;
+use run::{Boot, Mode, System};
 use scenarios::Scenario;
 use std::collections::VecDeque;
 use std::fs;
@@ -36,12 +40,15 @@ pub struct Options {
     /// The main scenarios, once, in deterministic mode: in less than ten minutes
     #[arg(long)]
     quick: bool,
-    /// Only these scenarios, or `counts`: the traps and interrupts of a packet
+    /// Only these scenarios, or `counts`: the traps and interrupts of a packet, or `cost`: instructions of single operations
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Only these systems
     #[arg(long, value_delimiter = ',')]
     systems: Vec<String>,
+    /// Also Linux's KVM with virtio-net and vhost: what a user would take instead
+    #[arg(long)]
+    kvm: bool,
     /// Also one Linux with nothing under it, and its loopback: what the measuring programs cost themselves
     #[arg(long)]
     loopback: bool,
@@ -57,6 +64,15 @@ pub struct Options {
     /// Machines that run at the same time
     #[arg(long, default_value_t = 2)]
     jobs: usize,
+    /// Only compare the instructions of single operations with the stored ones; fails if one is dearer
+    #[arg(long)]
+    gate: bool,
+    /// Measure those, and store them
+    #[arg(long)]
+    store: bool,
+    /// Where everything goes [default: target/bench]
+    #[arg(long)]
+    out: Option<PathBuf>,
     /// Another image in place of Xenolith's
     #[arg(long)]
     image: Option<PathBuf>,
@@ -76,13 +92,17 @@ pub fn bench(options: &Options) -> Result<()> {
         return Ok(());
     }
     let start = Instant::now();
-    let folder = run::folder();
+    let folder = options.out.clone().unwrap_or_else(run::folder);
     fs::create_dir_all(folder.join("raw"))?;
     let file = folder.join("results.json");
     if options.report {
         let mut results = Results::load(&file)?;
         results.goals = goals::judge(&results);
         return show(&results, &folder);
+    }
+    if options.gate || options.store {
+        println!("{}", gate::gate(options.image.as_deref(), options.store)?);
+        return Ok(());
     }
     let before = Results::load(&file).ok();
     let mut results = Results { machine: machine()?, ..Results::default() };
@@ -117,11 +137,11 @@ fn jobs(options: &Options, folder: &Path) -> Result<[VecDeque<Boot>; 2]> {
     let guests = guests::guests()?;
     let base = modules::at_hand(&guests)?;
     let xenolith = options.image.clone().map_or_else(|| qemu::hypervisor("xenolith", &guests), Ok)?;
-    let systems = systems(options)?;
+    let (systems, cost) = (systems(options)?, cost::build()?);
     let boot = |mode: Mode, system: System, run: u32| -> Result<Boot> {
         // What is slow to watch is watched once, and only where time repeats.
-        let watch = run == 1 && mode == Mode::Deterministic && system != System::Loopback;
-        let counted = watch && (options.only.is_empty() || named(options, "counts"));
+        let watch = run == 1 && mode == Mode::Deterministic && system.is_xen();
+        let counted = watch && wanted(options, "counts");
         Ok(Boot {
             system,
             mode,
@@ -131,6 +151,8 @@ fn jobs(options: &Options, folder: &Path) -> Result<[VecDeque<Boot>; 2]> {
             plan: run::Plan {
                 seconds: options.seconds,
                 scenes: scenes(options, mode, system, watch)?,
+                cost: (mode == Mode::Deterministic && matches!(system, System::Xen | System::Xenolith) && wanted(options, run::COST))
+                    .then(|| cost.clone()),
                 counted: if counted { scenarios::COUNTED } else { &[] },
             },
         })
@@ -154,7 +176,7 @@ fn perform(jobs: VecDeque<Boot>, threads: usize, results: &mut Results) {
                     let tell = |said: &str| eprintln!("{:>6.1} s  {:<16} {said}", start.elapsed().as_secs_f32(), boot.system.name());
                     let end = boot.run(&|told| {
                         if let Ok(mut results) = shared.lock() {
-                            tell(&take(&mut results, &boot, &told));
+                            tell(&take::take(&mut results, &boot, &told));
                         }
                     });
                     if let (Err(error), Ok(mut results)) = (end, shared.lock()) {
@@ -168,63 +190,11 @@ fn perform(jobs: VecDeque<Boot>, threads: usize, results: &mut Results) {
     });
 }
 
-/// Takes into the results what a machine has told; returns it in short.
-fn take(results: &mut Results, boot: &Boot, told: &Told) -> String {
-    let system = boot.system.name();
-    let raw = |name: &str| format!("raw/{}", boot.file(&format!("{name}.txt")).file_name().unwrap_or_default().display());
-    match told {
-        Told::Counted(workload, sums) => {
-            results.counts.push(Count {
-                workload: workload.name.into(),
-                system: system.into(),
-                per: workload.per.into(),
-                operations: f64::from(workload.lengths.1 - workload.lengths.0),
-                exits: sums.exits.clone(),
-                hypercalls: sums.hypercalls.clone(),
-                injected: sums.injected,
-                raw: raw(&format!("{}-long", workload.name)),
-            });
-            let exits: f64 = sums.exits.values().sum();
-            format!(
-                "{:<14} {} exits, {} interrupts for one {}",
-                workload.name,
-                table::number(exits),
-                table::number(sums.injected),
-                workload.per
-            )
-        }
-        Told::Scene(name, said) if scenarios::by_name(name).is_none() => {
-            let Some((percentiles, buffers)) = hold::percentiles(said) else {
-                results.missing.push(format!("{system}: {name} saw no buffers (see {})", raw(name)));
-                return format!("{name:<14} no buffers seen");
-            };
-            let told = format!("{name:<14} {buffers} buffers, half of them held for less than {} µs", percentiles[50]);
-            let (workload, system, raw) = (name.to_string(), system.to_string(), raw(name));
-            let points = hold::occupancy(said).unwrap_or_default();
-            results.occupancy.push(Occupancy { workload: workload.clone(), system: system.clone(), points, raw: raw.clone() });
-            results.holds.push(Hold { workload, system, buffers, percentiles, raw });
-            told
-        }
-        Told::Scene(name, said) => {
-            let mut told = format!("{name:<14} ");
-            for metric in scenarios::by_name(name).map_or(&[][..], |scenario| scenario.metrics) {
-                if let Some(value) = (metric.read)(said) {
-                    results.add(name, metric, system, boot.mode.name(), Run { value, raw: raw(name) });
-                    told += &format!("{} {} {}  ", metric.name, table::number(value), metric.unit);
-                } else {
-                    results.missing.push(format!("{system}: {name} gives no {} (see {})", metric.name, raw(name)));
-                    told += &format!("no {}  ", metric.name);
-                }
-            }
-            told
-        }
-    }
-}
-
 /// The names and commands of what is to be run on one machine.
 fn scenes(options: &Options, mode: Mode, system: System, watch: bool) -> Result<Vec<(&'static str, &'static str)>> {
-    let wanted = |name: &str, full: bool| if options.only.is_empty() { !(options.quick && full) } else { named(options, name) };
-    let fits = |scenario: &&Scenario| !(system == System::Loopback && scenario.sides || mode == Mode::Free && scenario.full);
+    let wanted = |name: &str, full: bool| wanted(options, name) && (named(options, name) || !(options.quick && full));
+    let fits =
+        |scenario: &&Scenario| !(system == System::Loopback && scenario.sides || scenario.full && (mode == Mode::Free || !system.is_xen()));
     let scenarios = scenarios::ALL.iter().filter(fits).filter(|scenario| wanted(scenario.name, scenario.full));
     let watched = scenarios::WATCHED.iter().filter(|watched| watch && wanted(watched.name, false));
     let scenes =
@@ -238,17 +208,25 @@ fn scenes(options: &Options, mode: Mode, system: System, watch: bool) -> Result<
     Ok(scenes.collect())
 }
 
+fn wanted(options: &Options, name: &str) -> bool {
+    options.only.is_empty() || named(options, name)
+}
+
 fn named(options: &Options, name: &str) -> bool {
     options.only.iter().any(|only| only == name)
 }
 
 fn systems(options: &Options) -> Result<Vec<System>> {
-    let all = [System::Xen, System::Xenolith, System::TxCopy, System::Loopback];
+    let all = [System::Xen, System::Xenolith, System::TxCopy, System::Kvm, System::Loopback];
     if let Some(unknown) = options.systems.iter().find(|name| all.iter().all(|system| system.name() != **name)) {
         bail!("no system {unknown}: there are {}", all.map(System::name).join(", "));
     }
     let wanted = |system: &System| match options.systems.as_slice() {
-        [] => *system != System::Loopback || options.loopback,
+        [] => match system {
+            System::Xen | System::Xenolith | System::TxCopy => true,
+            System::Kvm => options.kvm,
+            System::Loopback => options.loopback,
+        },
         names => names.iter().any(|name| name == system.name()),
     };
     Ok(all.into_iter().filter(wanted).collect())

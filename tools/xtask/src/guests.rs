@@ -23,8 +23,9 @@ const MEASURING: &[&str] =
     &["usr/bin/iperf3", "usr/bin/netperf", "usr/bin/netserver", "usr/bin/ddsperf", "usr/sbin/ethtool", "usr/bin/chrt"];
 
 const DOM0_MODULES: &str = "xen-evtchn xen-gntdev xen-gntalloc xen-privcmd xenfs llc stp bridge xen-netback xen-blkback loop tun failover net_failover virtio_net \
-    virtio_mmio pktgen";
-const DOMU_MODULES: &str = "xen-netfront xen-blkfront xen-evtchn xen-gntdev xen-gntalloc xen-privcmd xenfs pktgen";
+    virtio_mmio pktgen tap vhost_iotlb vhost vhost_net";
+const DOMU_MODULES: &str =
+    "xen-netfront xen-blkfront xen-evtchn xen-gntdev xen-gntalloc xen-privcmd xenfs pktgen failover net_failover virtio_net";
 
 const DOM0_INIT: &str = include_str!("../../../tests/system/dom0/init");
 const DOM0_LIB: &str = include_str!("../../../tests/system/dom0/lib.sh");

@@ -5,7 +5,7 @@ use super::scenarios::{COUNTED, Scenario, WATCHED};
 use super::svg::{self, Axis, Curve, Series, escape};
 use super::table::{SYSTEMS, number};
 use super::{goals::Goal, scenarios};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 const STYLE: &str = include_str!("page.css");
@@ -144,22 +144,25 @@ fn exits(text: &mut String, counts: &[Count]) {
         let title = format!("Entries into the hypervisor for one {}: {}", workload.per, workload.title);
         figure(text, &svg::stacks(&title, &rows, &parts), &escape(&title));
     }
-    *text += "<table><thead><tr><th>Workload<th>System<th class=\"n\">Entries<th class=\"n\">Interrupts injected<th>Hypercalls, by name</thead><tbody>";
+    *text += "<table><thead><tr><th>Workload<th>System<th class=\"n\">Entries<th>Interrupts taken, by domain<th>Hypercalls, by caller and name</thead><tbody>";
     for count in counts {
-        let mut calls: Vec<_> = count.hypercalls.iter().filter(|(_, n)| **n >= 0.001).collect();
-        calls.sort_by(|a, b| b.1.total_cmp(a.1));
-        let calls = calls.into_iter().map(|(name, n)| format!("{} {}", escape(name), number(*n))).collect::<Vec<_>>().join(", ");
+        let list = |map: &BTreeMap<String, f64>| {
+            let mut all: Vec<_> = map.iter().filter(|(_, n)| **n >= 0.001).collect();
+            all.sort_by(|a, b| b.1.total_cmp(a.1));
+            all.into_iter().map(|(name, n)| format!("{} {}", escape(name), number(*n))).collect::<Vec<_>>().join(", ")
+        };
         let title =
             COUNTED.iter().find(|workload| workload.name == count.workload).map_or(count.workload.as_str(), |workload| workload.title);
         let _ = write!(
             text,
-            "<tr><td>{}, a {}<td>{}<td class=\"n\"><a href=\"{}\">{}</a><td class=\"n\">{}<td>{calls}",
+            "<tr><td>{}, a {}<td>{}<td class=\"n\"><a href=\"{}\">{}</a><td>{}<td>{}",
             escape(title),
             count.per,
             escape(&count.system),
             escape(&count.raw),
             number(count.exits.values().sum()),
-            number(count.injected)
+            list(&count.injected),
+            list(&count.hypercalls)
         );
     }
     *text += "</tbody></table></section>";

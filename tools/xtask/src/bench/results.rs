@@ -75,8 +75,8 @@ pub struct Count {
     pub exits: BTreeMap<String, f64>,
     /// Hypercalls for one, by name, with the domain that made them.
     pub hypercalls: BTreeMap<String, f64>,
-    /// Virtual interrupts that guests took for one.
-    pub injected: f64,
+    /// Virtual interrupts that were taken for one, by domain.
+    pub injected: BTreeMap<String, f64>,
     /// The file with the log's sums.
     pub raw: String,
 }

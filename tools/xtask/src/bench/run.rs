@@ -3,6 +3,7 @@
 use super::exceptions::{self, Sums, Symbols};
 use super::monitor::{self, Monitor};
 use super::scenarios::Counted;
+use super::{cost, kvm};
 use crate::console::Machine;
 use crate::host;
 use crate::initrd::Root;
@@ -15,10 +16,14 @@ use std::process::Command;
 
 const LIB: &str = include_str!("../../../../tests/system/bench/lib.sh");
 const ALONE: &str = include_str!("../../../../tests/system/bench/alone");
+const KVM: &str = include_str!("../../../../tests/system/bench/kvm");
 /// One virtual CPU that executes an instruction in 2 ns of virtual time, and skips the time in which nothing runs: the same run each time.
 const DETERMINISTIC: [&str; 6] = ["-icount", "shift=1,sleep=off", "-seed", "1", "-rtc", "base=2026-01-01T00:00:00,clock=vm"];
 /// Dom0's network card: nobody is on the other end.
 const OUTSIDE: [&str; 4] = ["-netdev", "hubport,id=outside,hubid=0", "-device", "virtio-net-device,netdev=outside"];
+/// The name of the scene in which single operations are measured.
+pub const COST: &str = "cost";
+const START: &str = "start";
 /// Seconds that a boot or a scenario may take on the slowest machine.
 const PATIENCE: u64 = 400;
 
@@ -31,6 +36,8 @@ pub enum System {
     Xenolith,
     /// Xenolith with the modules of tx copy.
     TxCopy,
+    /// Linux's KVM, with a guest of virtio-net and vhost.
+    Kvm,
     /// One Linux with nothing under it, and its loopback: what the programs cost themselves.
     Loopback,
 }
@@ -42,8 +49,14 @@ impl System {
             Self::Xen => "xen",
             Self::Xenolith => "xenolith",
             Self::TxCopy => "xenolith+txcopy",
+            Self::Kvm => "kvm",
             Self::Loopback => "loopback",
         }
+    }
+
+    /// Whether it has a Dom0, with Xen's tools.
+    pub fn is_xen(self) -> bool {
+        matches!(self, Self::Xen | Self::Xenolith | Self::TxCopy)
     }
 }
 
@@ -89,6 +102,8 @@ pub struct Plan {
     pub seconds: u32,
     /// Names and shell commands, in turn.
     pub scenes: Vec<(&'static str, &'static str)>,
+    /// The image of the domain that measures single operations, if it is to do so, before all else.
+    pub cost: Option<Vec<u8>>,
     /// What is counted, after that.
     pub counted: &'static [Counted],
 }
@@ -102,14 +117,25 @@ pub enum Told<'a> {
 }
 
 impl Plan {
-    /// The shell script that Dom0 runs.
-    fn script(&self, system: System) -> String {
+    /// What comes before the scenes: single operations, undisturbed, and then the DomU if anybody needs it.
+    fn first(&self, system: System) -> Vec<(&'static str, &'static str)> {
         let start = match system {
             System::Xen | System::Xenolith => "domu domu1 2; up domu1; sleep 2",
             System::TxCopy => "insmod /lib/modules/xenolith-tx-back.ko; EXTRA=tx; domu domu1 2; up domu1; sleep 2",
+            System::Kvm => "machine",
             System::Loopback => "alone",
         };
-        let mut script = format!(". /bench/lib.sh\nT={}\nscene start '{start}'\n", self.seconds);
+        let cost = self.cost.as_ref().map(|_| (COST, cost::COMMANDS));
+        let needed = !self.scenes.is_empty() || !self.counted.is_empty();
+        cost.into_iter().chain(needed.then_some((START, start))).collect()
+    }
+
+    /// The shell script that Dom0 runs.
+    fn script(&self, system: System) -> String {
+        let mut script = format!(". /bench/lib.sh\nT={}\n", self.seconds);
+        for (name, commands) in self.first(system) {
+            script += &format!("scene {name} '{commands}'\n");
+        }
         for (name, commands) in &self.scenes {
             script += &format!("scene {name} '{commands}'\n");
         }
@@ -144,36 +170,30 @@ impl Boot {
             options.smp = 1;
             options.qemu.extend(DETERMINISTIC.map(String::from));
         }
-        if self.system != System::Loopback {
-            options.qemu.extend(OUTSIDE.map(String::from));
-            return qemu::command(&options, &self.hypervisor, modules);
-        }
+        let (virtualization, init) = match self.system {
+            System::Kvm => ("on", "kvm"),
+            System::Loopback => ("off", "alone"),
+            System::Xen | System::Xenolith | System::TxCopy => {
+                options.qemu.extend(OUTSIDE.map(String::from));
+                return qemu::command(&options, &self.hypervisor, modules);
+            }
+        };
         let (Some(kernel), Some(root)) = (&modules.kernel, &modules.initrd) else { bail!("no guests") };
         let mut qemu = qemu::program()?;
-        qemu.args([
-            "-M",
-            "virt,gic-version=3",
-            "-cpu",
-            "cortex-a57",
-            "-m",
-            "1G",
-            "-smp",
-            &options.smp.to_string(),
-            "-no-reboot",
-            "-nic",
-            "none",
-        ]);
-        qemu.args(["-append", "console=ttyAMA0 rdinit=/bench/alone loglevel=4"]).arg("-kernel").arg(kernel).arg("-initrd").arg(root);
+        qemu.arg("-M").arg(format!("virt,gic-version=3,virtualization={virtualization}"));
+        qemu.args(["-cpu", "cortex-a57", "-m", &options.mem, "-smp", &options.smp.to_string(), "-no-reboot", "-nic", "none", "-append"]);
+        qemu.arg(format!("console=ttyAMA0 rdinit=/bench/{init} loglevel=4")).arg("-kernel").arg(kernel).arg("-initrd").arg(root);
         qemu.args(options.qemu);
         Ok(qemu)
     }
 
     fn perform(&self, machine: &mut Machine, socket: &Path, told: &dyn Fn(Told)) -> Result<()> {
-        scene(machine, "start").context("no DomU")?;
-        for (name, _) in &self.plan.scenes {
+        for (name, _) in self.plan.first(self.system).iter().chain(&self.plan.scenes) {
             let said = scene(machine, name)?;
             fs::write(self.file(&format!("{name}.txt")), &said)?;
-            told(Told::Scene(name, &said));
+            if *name != START {
+                told(Told::Scene(name, &said));
+            }
         }
         if !self.plan.counted.is_empty() {
             let symbols = Symbols::read(&scene(machine, "symbols")?);
@@ -210,9 +230,17 @@ impl Boot {
         let mut root = Root::default();
         root.file("bench/lib.sh", LIB, 0o644);
         root.file("bench/alone", ALONE, 0o755);
+        root.file("bench/kvm", KVM, 0o755);
         root.file("bench/plan", self.plan.script(self.system), 0o644);
+        if let Some(image) = &self.plan.cost {
+            root.file("guest/cost.img", image.clone(), 0o644);
+            root.file("guest/cost.cfg", cost::CONFIG, 0o644);
+        }
         let mut archive = fs::read(self.base.initrd.as_ref().context("the guests have no root")?)?;
         archive.extend(root.pack()?);
+        if self.system == System::Kvm {
+            archive.extend(kvm::root()?);
+        }
         let file = self.file("dom0.cpio");
         fs::write(&file, archive).with_context(|| format!("cannot write {}", file.display()))?;
         Ok(Modules { initrd: Some(file), ..self.base.clone() })

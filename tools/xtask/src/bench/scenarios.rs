@@ -171,6 +171,13 @@ pub const COUNTED: &[Counted] = &[
         lengths: (2000, 6000),
     },
     Counted {
+        name: "udp_1400_paced",
+        title: "UDP 1400 B, one at a time (20 Mbit/s)",
+        per: "packet",
+        commands: "iperf3 -c $g -R -u -b 20M -l 1400 -k $N",
+        lengths: (500, 1500),
+    },
+    Counted {
         name: "tcp_rr",
         title: "TCP request and response",
         per: "transaction",

@@ -173,11 +173,11 @@ pub fn stacks(title: &str, rows: &[(String, Vec<f64>)], parts: &[String]) -> Str
                     middle - 14.0,
                     y + 4.0
                 );
-                label(&mut text, middle, y + 15.0, "middle", &number(*value));
+                label(&mut text, middle, y + 15.0, "middle", &format!("{value:.2}"));
             }
             x += width;
         }
-        label(&mut text, x + 6.0, y + 16.0, "start", &number(values.iter().sum()));
+        label(&mut text, x + 6.0, y + 16.0, "start", &format!("{:.2}", values.iter().sum::<f64>() + 0.0));
     }
     text + "</svg>"
 }

@@ -65,6 +65,8 @@ fn line(goal: &Goal) -> String {
 
 /// A number with about four digits that matter.
 pub fn number(value: f64) -> String {
+    // No minus before a sum of nothing.
+    let value = value + 0.0;
     match value.abs() {
         size if size >= 1000.0 || size == 0.0 => format!("{value:.0}"),
         size if size >= 100.0 => format!("{value:.1}"),
@@ -79,6 +81,6 @@ mod tests {
 
     #[test]
     fn a_number_has_about_four_digits() {
-        assert_eq!([12345.6, 123.45, 1.234, 0.0123, 0.0].map(number), ["12346", "123.5", "1.23", "0.012", "0"]);
+        assert_eq!([12345.6, 123.45, 1.234, 0.0123, -0.0].map(number), ["12346", "123.5", "1.23", "0.012", "0"]);
     }
 }
