@@ -73,7 +73,7 @@ mod tests {
             descriptor(6, 0x4020_0000, 0x10, 0x8000_0000_0000_000f),
             descriptor(7, 0x5000_0000, 0x10, 1),
             descriptor(11, 0x0900_0000, 1, 0x8000_0000_0000_0001),
-            descriptor(2, u64::MAX & !0xfff, u64::MAX, 0xf),
+            descriptor(2, !0xfff, u64::MAX, 0xf),
         ]
         .concat();
         assert_eq!(ram(&map, 48), Ok(std::vec![Region::new(0x4000_0000, 0x11_0000).unwrap()]));
