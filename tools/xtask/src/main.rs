@@ -7,6 +7,7 @@ mod console;
 mod coverage;
 mod demo;
 mod doctor;
+mod firmware;
 mod guests;
 mod headers;
 mod host;

@@ -1,5 +1,6 @@
 //! The QEMU machine: `virt` with EL2, the hypervisor as its kernel, Dom0's kernel and root put into memory by guest loaders.
 
+use crate::firmware::Firmware;
 use crate::{doctor, guests::Guests, host, image};
 use anyhow::{Result, ensure};
 use std::path::{Path, PathBuf};
@@ -78,10 +79,8 @@ pub fn program() -> Result<Command> {
 
 /// The QEMU command for this machine, still without a console.
 pub fn command(options: &Options, hypervisor: &Path, modules: &Modules) -> Result<Command> {
-    let mut qemu = program()?;
+    let mut qemu = machine(options, "")?;
     let vcpus = options.dom0_vcpus.map(|n| format!(" dom0_max_vcpus={n}")).unwrap_or_default();
-    qemu.arg("-M").arg(format!("virt,virtualization=on,gic-version={}", options.gic));
-    qemu.args(["-cpu", "cortex-a57", "-m", &options.mem, "-smp", &options.smp.to_string(), "-no-reboot", "-nic", "none"]);
     qemu.arg("-kernel").arg(hypervisor).arg("-append");
     qemu.arg(format!("dom0_mem={}{vcpus} console=dtuart dtuart=/pl011@9000000 bootscrub=0 {}", options.dom0_mem, options.hypargs));
     if let Some(kernel) = &modules.kernel {
@@ -96,6 +95,23 @@ pub fn command(options: &Options, hypervisor: &Path, modules: &Modules) -> Resul
         qemu.arg("-device").arg(format!("guest-loader,addr=0x68000000,initrd={}", escape(&initrd.to_string_lossy())));
     }
     qemu.args(&options.qemu);
+    Ok(qemu)
+}
+
+/// The same machine started by firmware from a disk.
+pub fn with_firmware(options: &Options, firmware: &Firmware) -> Result<Command> {
+    let mut qemu = machine(options, ",acpi=off")?;
+    qemu.arg("-bios").arg(&firmware.bios).arg("-drive");
+    qemu.arg(format!("file=fat:rw:{},format=raw,if=none,id=disk", escape(&firmware.disk.to_string_lossy())));
+    qemu.args(["-device", "virtio-blk-device,drive=disk"]).args(&options.qemu);
+    Ok(qemu)
+}
+
+/// `virt` with EL2, without anything to run.
+fn machine(options: &Options, more: &str) -> Result<Command> {
+    let mut qemu = program()?;
+    qemu.arg("-M").arg(format!("virt,virtualization=on,gic-version={}{more}", options.gic));
+    qemu.args(["-cpu", "cortex-a57", "-m", &options.mem, "-smp", &options.smp.to_string(), "-no-reboot", "-nic", "none"]);
     Ok(qemu)
 }
 

@@ -5,6 +5,7 @@
 mod bad_boot;
 mod block;
 mod boot;
+mod firmware;
 mod gicv2;
 mod lifecycle;
 mod memory;
@@ -14,6 +15,7 @@ mod txcopy;
 mod vcpus;
 
 use crate::console::Machine;
+use crate::firmware::Firmware;
 use crate::qemu::{self, Modules, Options};
 use crate::{host, xl};
 use anyhow::Result;
@@ -40,14 +42,27 @@ pub struct Setup {
     options: Options,
     modules: Modules,
     hypervisor: PathBuf,
+    /// Who starts it; `None`: QEMU does.
+    firmware: Option<Firmware>,
     /// A folder for files of this scenario.
     scratch: PathBuf,
 }
 
 /// All scenarios, in the order in which they run.
 pub fn all() -> Vec<Scenario> {
-    let subjects =
-        [boot::ALL, gicv2::ALL, network::ALL, block::ALL, vcpus::ALL, lifecycle::ALL, memory::ALL, txcopy::ALL, tools::ALL, bad_boot::ALL];
+    let subjects = [
+        boot::ALL,
+        gicv2::ALL,
+        network::ALL,
+        block::ALL,
+        vcpus::ALL,
+        lifecycle::ALL,
+        memory::ALL,
+        txcopy::ALL,
+        tools::ALL,
+        firmware::ALL,
+        bad_boot::ALL,
+    ];
     subjects.concat()
 }
 
@@ -75,9 +90,12 @@ impl Scenario {
     pub fn perform(&self, hypervisor: &Path, modules: &Modules, gic: u32) -> Result<String, String> {
         let scratch = host::target_dir().join("xenolith/test");
         let (options, modules) = (Options { gic, ..Options::default() }, modules.clone());
-        let mut setup = Setup { options, modules, hypervisor: hypervisor.into(), scratch: scratch.clone() };
+        let mut setup = Setup { options, modules, hypervisor: hypervisor.into(), firmware: None, scratch: scratch.clone() };
         let started = std::fs::create_dir_all(&scratch).map_err(Into::into).and_then(|()| (self.setup)(&mut setup)).and_then(|()| {
-            let qemu = qemu::command(&setup.options, &setup.hypervisor, &setup.modules)?;
+            let qemu = match &setup.firmware {
+                None => qemu::command(&setup.options, &setup.hypervisor, &setup.modules)?,
+                Some(firmware) => qemu::with_firmware(&setup.options, firmware)?,
+            };
             Machine::start(qemu, &scratch.join(format!("{}.log", self.name)))
         });
         let mut machine = started.map_err(|error| format!("{error:#}"))?;
