@@ -1,6 +1,6 @@
 //! Boots as on a real machine: firmware and boot loaders of Debian start the hypervisor from a disk.
 
-use super::{BOOT, Scenario, Setup};
+use super::{Scenario, Setup};
 use crate::console::Machine;
 use crate::firmware::{self, Files, Firmware};
 use anyhow::{Context, Result, ensure};
