@@ -3,17 +3,18 @@
 //! The order is that of `xenolith_core::boot`. Whatever is wrong is one line on the console and a halt; what comes before the console is known
 //! looks for any PL011 to say it.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
 use log::{info, warn};
 use xenolith_core::addr::{MachineAddr, PAGE_SIZE};
 use xenolith_core::boot::cmdline::Options;
-use xenolith_core::boot::host_tree::{BootModule, CommandLines, EnableMethod, ModuleKind, Uart, UartKind, V2mFrame};
+use xenolith_core::boot::host_tree::{BootModule, CommandLines, ModuleKind, Uart, UartKind, V2mFrame};
 use xenolith_core::boot::{BootError, HostInfo, HostTree, Region};
 
 use crate::efi::{File, Handoff};
-use crate::{console, fault, gic, heap, mm, smp};
+use crate::{console, fault, gic, heap, mm, psci, smp, uart};
 
 /// Bytes of the heap. The frame table is not in it.
 const HEAP_SIZE: u64 = if cfg!(feature = "selftest") { 64 << 20 } else { 16 << 20 };
@@ -62,9 +63,7 @@ impl Host {
         let most = self.options.maxcpus.unwrap_or(u32::MAX).max(1) as usize;
         let boot = smp::boot_mpidr();
         let others = self.info.cpus.iter().filter(|cpu| cpu.mpidr != boot).take(most - 1);
-        let (can, cannot): (Vec<_>, Vec<_>) = others.partition(|cpu| cpu.enable == EnableMethod::Psci);
-        cannot.iter().for_each(|cpu| warn!("CPU {:#x} is not used: it is not started by PSCI", cpu.mpidr));
-        smp::start_secondaries(can.iter().map(|cpu| cpu.mpidr), entry)
+        smp::start_secondaries(others, entry)
     }
 }
 
@@ -79,6 +78,7 @@ fn highest(free: &[Region], size: u64, align: u64) -> Option<u64> {
 enum Trouble {
     Boot(BootError),
     Gic(gic::GicError),
+    NoDriver(String),
     Other(&'static str),
 }
 
@@ -87,6 +87,7 @@ impl fmt::Display for Trouble {
         match self {
             Self::Boot(why) => why.fmt(f),
             Self::Gic(why) => why.fmt(f),
+            Self::NoDriver(node) => write!(f, "the console's UART {node} is of a kind for which there is no driver"),
             Self::Other(why) => f.write_str(why),
         }
     }
@@ -126,11 +127,10 @@ fn host(blob: &'static [u8], at: MachineAddr, efi: Option<&Handoff>) -> Result<H
     }
     let (options, warnings) = Options::parse(&command_lines.xen);
     let uart = tree.uart(options.dtuart.as_deref()).inspect_err(no_console)?;
-    if uart.kind != UartKind::Pl011 {
+    if !start_console(uart.kind, uart.registers) {
         any_console(blob);
-        return Err(Trouble::Other("the console's UART is not a PL011: there is no driver for it"));
+        return Err(Trouble::NoDriver(uart.node));
     }
-    start_console(uart.registers);
     info!("Xenolith {} at {:?}", env!("CARGO_PKG_VERSION"), mm::image_range().0);
     warnings.iter().for_each(|warning| warn!("{warning}"));
     fault::set_reboot(!options.noreboot);
@@ -138,6 +138,9 @@ fn host(blob: &'static [u8], at: MachineAddr, efi: Option<&Handoff>) -> Result<H
         None => HostInfo::read(&tree)?,
         Some(efi) => HostInfo::with(&tree, xenolith_core::boot::efi::ram(efi.map(), efi.descriptor_size)?, efi_modules(efi))?,
     };
+    if info.psci.is_none() {
+        psci::set_absent();
+    }
     let mut host = Host { tree, info, command_lines, options, uart, taken: Vec::new() };
     host.taken.extend(host.image());
     host.taken.extend(Region::new(at.0, size as u64));
@@ -205,9 +208,11 @@ fn usable_ram(info: &HostInfo) -> Vec<Region> {
     merged
 }
 
-fn start_console(registers: Region) {
-    // SAFETY: the device tree says that a PL011 is there, and no domain has it.
-    unsafe { console::init_pl011(registers.start()) };
+/// `false`: there is no driver for it.
+fn start_console(kind: UartKind, registers: Region) -> bool {
+    // SAFETY: the device tree says that it is there, and no domain has it.
+    let uart = unsafe { uart::start(kind, registers) };
+    uart.map(console::init).is_some()
 }
 
 /// A console to say that there is none as it should be: the first node of the blob, whole or not, that is named as a PL011 is.
@@ -218,7 +223,7 @@ fn any_console(blob: &[u8]) {
         u64::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()
     });
     if let Some(registers) = address.and_then(|at| Region::new(at, PAGE_SIZE)) {
-        start_console(registers);
+        start_console(UartKind::Pl011, registers);
     }
 }
 

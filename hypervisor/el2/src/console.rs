@@ -1,36 +1,31 @@
 //! The serial console: one UART, and the logger that prefixes `(XEN) `, whose lines also go to whoever asked (the console ring).
 
+use alloc::boxed::Box;
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use log::{LevelFilter, Log, Metadata, Record};
 use spin::Once;
-use xenolith_core::addr::MachineAddr;
 use xenolith_core::console::GUEST;
 use xenolith_core::console::limit::RateLimit;
 use xenolith_core::lock::Lock;
 
-use crate::pl011::{Pl011, Registers};
-use crate::{mm, timer};
+use crate::timer;
+use crate::uart::Uart;
 
 /// Receives every byte of the hypervisor's own messages, in order. Called with the console locked: it must not log.
 pub type Tap = fn(&[u8]);
 
-static CONSOLE: Lock<Option<Pl011>> = Lock::new(None);
+static CONSOLE: Lock<Option<Box<dyn Uart>>> = Lock::new(None);
 static TAP: Once<Tap> = Once::new();
 static THRESHOLDS: Once<Thresholds> = Once::new();
 static GUEST_LIMIT: Lock<RateLimit> = Lock::new(RateLimit::new());
 /// Set by a dying CPU: the lock may be held by what died.
 static PANICKING: AtomicBool = AtomicBool::new(false);
 
-/// Starts the console on the PL011 at `at`, and the logger.
-///
-/// # Safety
-/// A PL011 is there, and nothing else drives it.
-pub unsafe fn init_pl011(at: MachineAddr) {
-    let registers = mm::map_device(at, size_of::<Registers>() as u64).cast::<Registers>();
-    // SAFETY: mapped as device memory for good; a PL011 by the caller's word.
-    *CONSOLE.lock() = Some(Pl011::new(unsafe { &*registers }));
+/// Makes `uart` the console, and starts the logger.
+pub fn init(uart: Box<dyn Uart>) {
+    *CONSOLE.lock() = Some(uart);
     if log::set_logger(&Logger).is_ok() {
         log::set_max_level(LevelFilter::Info);
     }
@@ -45,7 +40,7 @@ pub fn set_tap(tap: Tap) {
 /// would never come to the end of what it prints itself.
 pub fn write(bytes: &[u8]) {
     if let Some(uart) = &*CONSOLE.lock() {
-        to_uart(uart, bytes);
+        to_uart(&**uart, bytes);
     }
 }
 
@@ -56,7 +51,7 @@ fn write_own(bytes: &[u8]) {
         tap(bytes);
     }
     if let Some(uart) = &*guard {
-        to_uart(uart, bytes);
+        to_uart(&**uart, bytes);
     }
 }
 
@@ -82,7 +77,7 @@ pub fn receive(mut byte: impl FnMut(u8)) {
     }
 }
 
-fn to_uart(uart: &Pl011, bytes: &[u8]) {
+fn to_uart(uart: &dyn Uart, bytes: &[u8]) {
     for byte in bytes {
         if *byte == b'\n' {
             uart.write(b'\r');
@@ -110,7 +105,7 @@ impl Write for PanicConsole {
         }
         // Not to the tap: what it needs may be locked as well.
         if let Some(uart) = &*CONSOLE.lock() {
-            to_uart(uart, s.as_bytes());
+            to_uart(&**uart, s.as_bytes());
         }
         Ok(())
     }

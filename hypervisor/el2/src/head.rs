@@ -186,6 +186,20 @@ primary_stub:
     ldr     x1, =primary_high
     br      x1
 
+    // From a spin table, where no register says anything: whoever is being started finds its PerCpu in RELEASED. Others came too late.
+    .global released_entry
+released_entry:
+    mrs     x1, MPIDR_EL1
+    ldr     x2, ={affinity}
+    and     x1, x1, x2
+    adrp    x2, {released}
+    add     x2, x2, :lo12:{released}
+    ldp     x3, x0, [x2]
+    cmp     x1, x3
+    b.eq    secondary_entry
+10: wfe
+    b       10b
+
     // x0: a PerCpu, by its virtual address, as PSCI CPU_ON hands it over.
     .global secondary_entry
 secondary_entry:
@@ -344,4 +358,6 @@ identity_l3:    .space 4096
     root = sym crate::mm::ROOT,
     main = sym crate::main,
     secondary_main = sym crate::smp::secondary_main,
+    released = sym crate::spin_table::RELEASED,
+    affinity = const crate::smp::AFFINITY,
 );

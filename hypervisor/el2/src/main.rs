@@ -16,8 +16,9 @@
 //! | [`gic_v2`], [`gic_v3`] | its versions |
 //! | [`start`] | frame table, Dom0, all CPUs at work |
 //! | [`run`] | the loop: pick a vCPU, enter it, apply what its exit asks for |
-//! | [`smp`], [`percpu`], [`psci`] | secondary CPUs, what each has for itself, the firmware |
-//! | [`console`], [`pl011`] | the UART, and the logger |
+//! | [`smp`], [`percpu`] | secondary CPUs, what each has for itself |
+//! | [`psci`], [`spin_table`] | the firmware, and CPUs without any |
+//! | [`console`], [`uart`] | the logger, and the UARTs it can print on |
 //! | [`machine_impl`] | `Arm64` is the core's `Machine` |
 //! | [`fault`] | our own bugs: register dump, backtrace, all CPUs stopped |
 //! | `selftest` | proves all that on a machine (`--features selftest`) |
@@ -43,17 +44,18 @@ mod hyp;
 mod machine_impl;
 mod mm;
 mod percpu;
-mod pl011;
 mod psci;
 mod run;
 #[cfg(feature = "selftest")]
 mod selftest;
 mod smp;
+mod spin_table;
 mod start;
 mod switch;
 mod sysreg;
 mod timer;
 mod translate;
+mod uart;
 mod vectors;
 
 use xenolith_core::addr::MachineAddr;

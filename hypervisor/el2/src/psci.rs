@@ -1,10 +1,19 @@
 //! The firmware's PSCI (Arm DEN0022), called by SMC.
 
 use core::arch::asm;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 const CPU_ON: u64 = 0xc400_0003;
 const SYSTEM_OFF: u64 = 0x8400_0008;
 const SYSTEM_RESET: u64 = 0x8400_0009;
+
+/// Whether there is such firmware: without it the instruction may be undefined.
+static PRESENT: AtomicBool = AtomicBool::new(true);
+
+/// The device tree names no such firmware: nothing is asked of it from now on.
+pub fn set_absent() {
+    PRESENT.store(false, Ordering::Relaxed);
+}
 
 /// SMC with three arguments (SMCCC 1.0: x0 to x17 are the callee's).
 fn smc(function: u64, arguments: [u64; 3]) -> i64 {
@@ -31,12 +40,16 @@ pub unsafe fn cpu_on(mpidr: u64, entry: u64, context: u64) -> Result<(), i64> {
     }
 }
 
-/// Switches the machine off; returns only if the firmware refuses.
+/// Switches the machine off; returns only if the firmware refuses, or there is none.
 pub fn system_off() {
-    smc(SYSTEM_OFF, [0; 3]);
+    if PRESENT.load(Ordering::Relaxed) {
+        smc(SYSTEM_OFF, [0; 3]);
+    }
 }
 
-/// Resets the machine; returns only if the firmware refuses.
+/// Resets the machine; returns only if the firmware refuses, or there is none.
 pub fn system_reset() {
-    smc(SYSTEM_RESET, [0; 3]);
+    if PRESENT.load(Ordering::Relaxed) {
+        smc(SYSTEM_RESET, [0; 3]);
+    }
 }

@@ -1,21 +1,22 @@
-//! Secondary CPUs: started one after the other by PSCI, each with a stack of its own.
+//! Secondary CPUs: started one after the other, by PSCI or from a spin table, each with a stack of its own.
 
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use log::warn;
 use spin::Once;
 use xenolith_core::addr::{CpuId, PAGE_SIZE};
+use xenolith_core::boot::host_tree::{EnableMethod, HostCpu};
 
 use crate::mm::layout::STACK_SIZE;
 use crate::percpu::PerCpu;
 use crate::sysreg::read;
-use crate::{fault, gic, heap, hyp, mm, psci, timer};
+use crate::{fault, gic, heap, hyp, mm, psci, spin_table, timer};
 
 /// As many CPUs as a [`xenolith_core::addr::CpuMask`] has bits.
 pub const MAX_CPUS: usize = 64;
 
 /// The affinity fields of MPIDR_EL1.
-const AFFINITY: u64 = 0xff_00ff_ffff;
+pub const AFFINITY: u64 = 0xff_00ff_ffff;
 
 static MPIDRS: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
 static COUNT: AtomicU8 = AtomicU8::new(1);
@@ -54,23 +55,23 @@ pub fn init_this_cpu() -> Result<(), gic::GicError> {
     gic::init_cpu()
 }
 
-/// Starts the CPUs with these affinities, the boot CPU's passed over. Each calls `entry` with its number as soon as it is up.
+/// Starts these CPUs, the boot CPU passed over. Each calls `entry` with its number as soon as it is up.
 /// Returns how many CPUs are online then, the boot CPU included.
 ///
 /// A CPU that does not come up is told on the console, and left out.
-pub fn start_secondaries(affinities: impl Iterator<Item = u64>, entry: fn(CpuId) -> !) -> u8 {
+pub fn start_secondaries<'a>(cpus: impl Iterator<Item = &'a HostCpu>, entry: fn(CpuId) -> !) -> u8 {
     ENTRY.call_once(|| entry);
     let boot = boot_mpidr();
     MPIDRS[0].store(boot, Ordering::Relaxed);
-    for affinity in affinities.filter(|a| *a != boot) {
+    for HostCpu { mpidr: affinity, enable, .. } in cpus.filter(|cpu| cpu.mpidr != boot) {
         if usize::from(count()) == MAX_CPUS {
             warn!("CPU {affinity:#x}: only {MAX_CPUS} CPUs are supported");
             break;
         }
         let cpu = CpuId(count());
-        match start(cpu, affinity) {
+        match start(cpu, *affinity, *enable) {
             Ok(()) => {
-                MPIDRS[usize::from(cpu.0)].store(affinity, Ordering::Relaxed);
+                MPIDRS[usize::from(cpu.0)].store(*affinity, Ordering::Relaxed);
                 COUNT.store(cpu.0 + 1, Ordering::Release);
             }
             Err(why) => warn!("CPU {affinity:#x} does not start: {why}"),
@@ -79,18 +80,16 @@ pub fn start_secondaries(affinities: impl Iterator<Item = u64>, entry: fn(CpuId)
     count()
 }
 
-fn start(cpu: CpuId, affinity: u64) -> Result<(), &'static str> {
+fn start(cpu: CpuId, affinity: u64, enable: EnableMethod) -> Result<(), &'static str> {
     let stack = page_aligned_stack();
     let block = per_cpu(cpu, mm::map_stack(stack));
-    let (image, _) = mm::image_range();
-    let entry = (&raw const secondary_entry) as u64 - mm::layout::IMAGE_BASE + image.0;
     let context = (&raw const *block).expose_provenance() as u64;
-    // SAFETY: `secondary_entry` is written for this, with a PerCpu that nothing else uses. What it reads with MMU off is code.
-    unsafe { psci::cpu_on(affinity, entry, context) }.map_err(|error| match error {
-        -2 => "PSCI: invalid parameters",
-        -4 => "PSCI: already on",
-        _ => "PSCI refuses",
-    })?;
+    match enable {
+        EnableMethod::Psci => by_psci(affinity, context)?,
+        // SAFETY: the device tree says that it waits there; the block is this CPU's alone.
+        EnableMethod::SpinTable { release } => unsafe { spin_table::cpu_on(affinity, release, context) },
+        EnableMethod::None => return Err("the device tree does not say how"),
+    }
     let deadline = timer::ticks() + timer::frequency();
     while block.state.load(Ordering::Acquire) != ONLINE {
         let late = timer::ticks() > deadline;
@@ -100,6 +99,17 @@ fn start(cpu: CpuId, affinity: u64) -> Result<(), &'static str> {
         core::hint::spin_loop();
     }
     Ok(())
+}
+
+fn by_psci(affinity: u64, context: u64) -> Result<(), &'static str> {
+    let (image, _) = mm::image_range();
+    let entry = (&raw const secondary_entry) as u64 - mm::layout::IMAGE_BASE + image.0;
+    // SAFETY: `secondary_entry` is written for this, with a PerCpu that nothing else uses. What it reads with MMU off is code.
+    unsafe { psci::cpu_on(affinity, entry, context) }.map_err(|error| match error {
+        -2 => "PSCI: invalid parameters",
+        -4 => "PSCI: already on",
+        _ => "PSCI refuses",
+    })
 }
 
 /// A stack, from the heap.

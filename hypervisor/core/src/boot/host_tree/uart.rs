@@ -64,6 +64,8 @@ fn kind(node: Node<'_>) -> UartKind {
         "ns16550" | "ns16550a" | "snps,dw-apb-uart" | "nvidia,tegra20-uart" => {
             Some(UartKind::Ns16550 { shift: node.u32("reg-shift").unwrap_or(0).min(4), width: node.u32("reg-io-width").unwrap_or(1) })
         }
+        // Of the Raspberry Pi; its tree does not say how far apart the registers are.
+        "brcm,bcm2835-aux-uart" => Some(UartKind::Ns16550 { shift: 2, width: 4 }),
         "fsl,ls1021a-lpuart" | "fsl,imx8qxp-lpuart" => Some(UartKind::Lpuart),
         "fsl,imx6q-uart" | "fsl,imx21-uart" => Some(UartKind::Imx),
         _ => None,

@@ -1,8 +1,10 @@
-//! The Arm PL011 UART (Arm DDI 0183). The firmware has set speed and format.
+//! The Arm PL011 UART (Arm DDI 0183), and the SBSA generic UART, a subset.
 
 use tock_registers::interfaces::{ReadWriteable, Readable, Writeable};
 use tock_registers::registers::{ReadOnly, ReadWrite, WriteOnly};
 use tock_registers::{register_bitfields, register_structs};
+
+use super::Uart;
 
 register_bitfields![u32,
     FLAGS [
@@ -38,40 +40,38 @@ register_structs! {
 }
 
 /// A PL011.
-pub struct Pl011(&'static Registers);
+pub struct Driver(&'static Registers);
 
-// SAFETY: device registers answer to any CPU; a `Pl011` is used by one at a time, as it is not Sync.
-unsafe impl Send for Pl011 {}
+// SAFETY: device registers answer to any CPU; a `Driver` is used by one at a time, as it is not Sync.
+unsafe impl Send for Driver {}
 
-impl Pl011 {
-    /// The UART whose registers are mapped at `registers`. Its interrupts are off until [`Self::enable_receive_interrupt`].
+impl Driver {
+    /// The UART with these registers.
     pub fn new(registers: &'static Registers) -> Self {
         registers.interrupt_mask.set(0);
         registers.control.modify(CONTROL::ENABLE::SET + CONTROL::TX_ENABLE::SET + CONTROL::RX_ENABLE::SET);
         Self(registers)
     }
+}
 
-    /// Writes a byte; waits while the FIFO is full.
-    pub fn write(&self, byte: u8) {
+impl Uart for Driver {
+    fn write(&self, byte: u8) {
         while self.0.flags.is_set(FLAGS::TX_FULL) {
             core::hint::spin_loop();
         }
         self.0.data.set(byte.into());
     }
 
-    /// A received byte, if there is one.
-    pub fn try_read(&self) -> Option<u8> {
+    fn try_read(&self) -> Option<u8> {
         (!self.0.flags.is_set(FLAGS::RX_EMPTY)).then(|| self.0.data.get() as u8)
     }
 
-    /// From now on the UART raises its interrupt while bytes wait.
-    pub fn enable_receive_interrupt(&self) {
+    fn enable_receive_interrupt(&self) {
         self.0.interrupt_clear.write(INTERRUPTS::RX::SET + INTERRUPTS::RX_TIMEOUT::SET);
         self.0.interrupt_mask.write(INTERRUPTS::RX::SET + INTERRUPTS::RX_TIMEOUT::SET);
     }
 
-    /// The interrupt was seen; call before the bytes are read, so that one that arrives meanwhile raises it again.
-    pub fn clear_receive_interrupt(&self) {
+    fn clear_receive_interrupt(&self) {
         self.0.interrupt_clear.write(INTERRUPTS::RX::SET + INTERRUPTS::RX_TIMEOUT::SET);
     }
 }
