@@ -1,7 +1,8 @@
-//! A bare-metal EL1 domain that asks a hypervisor every question of Xen's ABI and prints the answers.
+//! Bare-metal EL1 domains that ask a hypervisor every question of Xen's ABI and print the answers.
 //!
 //! Each answer is a line `ABI <subject>.<operation> <answer>`; `cargo xtask test abi` compares those of Debian's Xen with those of
-//! Xenolith. Only [`runtime`] touches the machine; a subject is one file of safe code and one line in [`subjects::ALL`].
+//! Xenolith. Only [`runtime`] touches the machine; a subject is one file of safe code and one line in [`subjects::ALL`] for a domain on
+//! its own, or in [`pair::ALL`] for Dom0 and the domains of the same image that it builds.
 
 #![no_std]
 #![no_main]
@@ -9,13 +10,20 @@
 
 #[macro_use]
 mod verdict;
+mod pair;
 #[expect(unsafe_code, reason = "the domain's own machine: registers, page tables, vectors, raw memory")]
 mod runtime;
 mod subjects;
 
+use runtime::platform::{Role, role};
+
 /// The domain, on its boot CPU with MMU and caches on. Powers off at the end, whatever happened.
 fn main() -> ! {
-    runtime::gic::init_cpu(0);
-    verdict::run(subjects::ALL);
+    if role() == Role::Dom0 {
+        pair::books::warm_up();
+        verdict::run(pair::ALL, &pair::books::Watch);
+    } else {
+        verdict::run(subjects::ALL, &verdict::Nothing);
+    }
     runtime::power_off()
 }

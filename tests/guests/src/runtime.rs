@@ -4,11 +4,14 @@
 //! under a Rust reference: it lies in a [`page::Page`] and is read and written by value.
 
 pub mod console;
+pub mod control;
 pub mod cpu;
 pub mod gic;
 mod head;
 pub mod hypercall;
 pub mod page;
+pub mod peer;
+pub mod platform;
 pub mod probe;
 pub mod smp;
 pub mod timer;
@@ -29,12 +32,17 @@ pub fn power_off() -> ! {
 }
 
 /// The start of Rust, once per vCPU.
-extern "C" fn start(cpu: u64) -> ! {
-    if cpu == 0 {
-        console::init();
-        crate::main()
+extern "C" fn start(cpu: u64, x0: u64) -> ! {
+    if cpu != 0 {
+        smp::serve(cpu as usize)
     }
-    smp::serve(cpu as usize)
+    platform::init(x0);
+    gic::init_cpu(0);
+    if platform::role() == platform::Role::Peer {
+        peer::serve()
+    }
+    console::init();
+    crate::main()
 }
 
 #[panic_handler]

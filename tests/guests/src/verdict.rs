@@ -93,14 +93,35 @@ macro_rules! expect_eq {
     }};
 }
 
+/// What is looked at around each subject.
+pub trait Around {
+    /// What is remembered from before.
+    type Before;
+    /// Before a subject.
+    fn before(&self) -> Self::Before;
+    /// After it: has it left anything behind?
+    fn after(&self, test: &mut Test, before: Self::Before);
+}
+
+/// Nothing is looked at.
+pub struct Nothing;
+
+impl Around for Nothing {
+    type Before = ();
+    fn before(&self) {}
+    fn after(&self, _test: &mut Test, _before: ()) {}
+}
+
 /// Runs the subjects and prints the summary.
-pub fn run(subjects: &[Subject]) {
+pub fn run<A: Around>(subjects: &[Subject], around: &A) {
     let mut counts = [0_u32; 4];
     for subject in subjects {
         console::line(format_args!("BEGIN {}", subject.name));
         console::flush();
         let mut test = Test { name: subject.name, verdict: Verdict::Success };
+        let before = around.before();
         (subject.run)(&mut test);
+        around.after(&mut test, before);
         let (word, count) = match test.verdict {
             Verdict::Success => ("success", 0),
             Verdict::Skip => ("skip", 1),

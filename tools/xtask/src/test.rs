@@ -9,7 +9,7 @@ use std::time::Instant;
 /// What to test.
 #[derive(clap::Args)]
 pub struct Options {
-    /// Also the long scenarios
+    /// Also the long scenarios; with `abi`: on 1, 2 and 4 CPUs, with the release and the debug build
     #[arg(long)]
     all: bool,
     /// The hypervisor under test: `xenolith`, `xen` (Debian's, the oracle), or the path of an image
@@ -50,7 +50,7 @@ struct Tally {
 /// Runs the tests; the last line it prints is the summary.
 pub fn test(options: &Options) -> Result<()> {
     if options.scenarios == ["abi"] {
-        return abi::abi(options.renew);
+        return abi::abi(options.renew, options.all);
     }
     let scenarios = scenario::all();
     if options.list {

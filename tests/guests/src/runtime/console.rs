@@ -1,6 +1,7 @@
 //! Output: the PV console ring that the toolstack set up, or console_io where there is none. Only the boot CPU prints.
 
-use super::{cpu, hypercall, page::Page};
+use super::platform::{self, Role};
+use super::{cpu, hypercall, page::Page, peer};
 use core::fmt::{self, Write};
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst, fence};
@@ -21,6 +22,9 @@ const SIZE: u32 = 2048;
 
 /// Finds the ring.
 pub fn init() {
+    if platform::role() != Role::DomU {
+        return;
+    }
     let param = |index| {
         let mut param = HvmParam { domid: DOMID_SELF, index, ..Default::default() };
         if hypercall::with(nr::HVM_OP, HVMOP_GET_PARAM, &mut param) == 0 { param.value } else { 0 }
@@ -29,10 +33,41 @@ pub fn init() {
     RING.store(param(HVM_PARAM_CONSOLE_PFN), Relaxed);
 }
 
-/// Prints a line.
+/// Prints a line, in one piece if it is not very long, for the hypervisor prints on the same line as Dom0.
 pub fn line(text: fmt::Arguments<'_>) {
-    let _ = Output.write_fmt(text);
-    let _ = Output.write_str("\n");
+    let mut line = Line { text: [0; 512], length: 0 };
+    let _ = line.write_fmt(text);
+    let _ = line.write_str("\n");
+    line.flush();
+}
+
+struct Line {
+    text: [u8; 512],
+    length: usize,
+}
+
+impl Line {
+    fn flush(&mut self) {
+        // Cut only between characters: what is written are whole strings.
+        if let Ok(text) = core::str::from_utf8(&self.text[..self.length]) {
+            let _ = Output.write_str(text);
+        }
+        self.length = 0;
+    }
+}
+
+impl Write for Line {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if self.length + text.len() > self.text.len() {
+            self.flush();
+        }
+        if text.len() > self.text.len() {
+            return Output.write_str(text);
+        }
+        self.text[self.length..self.length + text.len()].copy_from_slice(text.as_bytes());
+        self.length += text.len();
+        Ok(())
+    }
 }
 
 /// Tells the other end that there is something to read. Seldom, for xenconsoled stops listening to a domain that notifies often.
@@ -59,6 +94,10 @@ struct Output;
 
 impl Write for Output {
     fn write_str(&mut self, text: &str) -> fmt::Result {
+        if platform::role() == Role::Peer {
+            peer::write(text);
+            return Ok(());
+        }
         let Some(ring) = ring() else {
             let at = text.as_ptr().expose_provenance() as u64;
             hypercall::raw(nr::CONSOLE_IO, [CONSOLEIO_WRITE.into(), text.len() as u64, at, 0, 0]);

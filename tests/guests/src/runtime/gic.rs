@@ -1,32 +1,27 @@
-//! GICv3 at the addresses of Xen's guests: redistributor, CPU interface, and a count of every interrupt taken.
+//! GICv3: redistributor, CPU interface, and a count of every interrupt taken.
 
-use super::cpu;
+use super::{cpu, platform};
 use core::arch::asm;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use guest_abi::arch_arm::{GUEST_GICV3_GICD_BASE, GUEST_GICV3_GICR0_BASE, GUEST_TIMER_PHYS_NS_PPI, GUEST_TIMER_VIRT_PPI};
+use guest_abi::arch_arm::{GUEST_TIMER_PHYS_NS_PPI, GUEST_TIMER_VIRT_PPI};
+pub use platform::redistributor;
 
 /// Interrupts whose arrival is counted: SGIs, PPIs and the first SPIs.
 const COUNTED: usize = 64;
 
 static COUNTS: [[AtomicU32; COUNTED]; cpu::MAX] = [const { [const { AtomicU32::new(0) }; COUNTED] }; cpu::MAX];
 
-const GICD_CTLR: u64 = GUEST_GICV3_GICD_BASE;
 const GICR_WAKER: u64 = 0x14;
 const SGI_FRAME: u64 = 0x1_0000;
 const GICR_IGROUPR0: u64 = SGI_FRAME + 0x80;
 const GICR_ISENABLER0: u64 = SGI_FRAME + 0x100;
 const GICR_ICENABLER0: u64 = SGI_FRAME + 0x180;
 
-/// The redistributor of a vCPU.
-pub const fn redistributor(index: usize) -> u64 {
-    GUEST_GICV3_GICR0_BASE + index as u64 * 0x2_0000
-}
-
 /// Makes this vCPU take interrupts of group 1; all are still disabled.
 pub fn init_cpu(index: usize) {
     if index == 0 {
-        // ARE, group 1.
-        write32(GICD_CTLR, 0x12);
+        // GICD_CTLR: ARE, group 1.
+        write32(platform::distributor(), 0x12);
     }
     let frame = redistributor(index);
     write32(frame + GICR_WAKER, 0);

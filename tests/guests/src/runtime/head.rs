@@ -23,6 +23,7 @@ _start:
     .ascii  "ARM\x64"
     .long   0
 1:  msr     daifset, #0xf
+    mov     x19, x0
     adrp    x1, __bss_start
     add     x1, x1, :lo12:__bss_start
     adrp    x2, __bss_end
@@ -99,6 +100,7 @@ __secondary:                        // x0: index of this vCPU
     add     x3, x3, :lo12:{cpus}
     add     x3, x3, x0, lsl #6
     msr     tpidr_el1, x3
+    mov     x1, x19                 // what the boot CPU was started with
     b       {start}
     .ltorg
 

@@ -1,5 +1,6 @@
 //! Pages that hypervisor and other domains may change: read and written by value, never under a reference.
 
+use super::platform;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Bytes of a page.
@@ -40,7 +41,30 @@ impl Page {
 
     /// The page of a guest frame of the grant window or of the magic pages, which are never Rust's.
     pub fn window(gfn: u64) -> Self {
-        assert!((0x3_8000..0x3_a000).contains(&gfn), "not a window");
+        let window = platform::window();
+        assert!((0x3_8000..0x3_a000).contains(&gfn) || (window..window + 0x800).contains(&gfn), "not a window");
+        Self(gfn * SIZE)
+    }
+
+    /// A page that was [taken](Self::take), by its address.
+    pub fn own(address: u64) -> Self {
+        let start = ((&raw const __image_end).expose_provenance() as u64).div_ceil(SIZE);
+        assert!((start..start + TAKEN.load(Relaxed)).contains(&(address / SIZE)), "not a page that was taken");
+        Self(address)
+    }
+
+    /// Page `n` of the window of this domain.
+    pub fn hole(n: u64) -> Self {
+        Self::window(platform::window() + n)
+    }
+
+    /// A page of the image, only to be read: what is not code changes under Rust's hands.
+    pub(super) fn of_image(address: u64) -> Self {
+        Self(address)
+    }
+
+    /// A page of a peer behind all that Rust uses.
+    pub(super) fn of_peer(gfn: u64) -> Self {
         Self(gfn * SIZE)
     }
 

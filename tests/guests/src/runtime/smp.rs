@@ -1,6 +1,7 @@
 //! Other vCPUs: started by PSCI, they run what the boot CPU gives them.
 
-use super::{cpu, gic, hypercall};
+use super::platform::{Role, role};
+use super::{cpu, gic, hypercall, peer};
 use core::sync::atomic::{AtomicUsize, Ordering::AcqRel, Ordering::Acquire, Ordering::Release};
 use guest_abi::psci;
 
@@ -55,6 +56,10 @@ pub(super) fn serve(index: usize) -> ! {
             let job: fn() = unsafe { core::mem::transmute(job) };
             job();
             let _ = JOBS[index].fetch_update(AcqRel, Acquire, |_| Some(0));
+        } else if role() == Role::Peer {
+            peer::poll(index);
+        } else {
+            peer::yield_cpu();
         }
     }
 }

@@ -1,0 +1,80 @@
+//! Which domain this is, and what of its address map depends on that.
+
+use super::hypercall;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use guest_abi::arch_arm::{GUEST_GICV3_GICD_BASE, GUEST_GICV3_GICR0_BASE};
+use guest_abi::hvm::{HVM_PARAM_CALLBACK_IRQ, HVMOP_GET_PARAM, HvmParam};
+use guest_abi::version::{FeatureInfo, XENVER_GET_FEATURES};
+use guest_abi::xen::{DOMID_SELF, hypercall as nr};
+
+/// What the image is started as.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// By the toolstack of Linux.
+    DomU,
+    /// In the place of Linux: it builds domains of the same image itself.
+    Dom0,
+    /// By the test domain that is Dom0, whose jobs it does.
+    Peer,
+}
+
+/// x0 of a peer at its start, where others get the address of their device tree.
+pub const PEER: u64 = 0x7065_6572;
+/// `XENFEAT_dom0`.
+const FEATURE_DOM0: u32 = 1 << 11;
+
+/// QEMU's `virt`: Dom0 has its interrupt controller where the machine has it.
+const DOM0_GICD: u64 = 0x0800_0000;
+const DOM0_GICR: u64 = 0x080a_0000;
+/// 64 GiB: far above RAM and devices, within any address width.
+const DOM0_WINDOW: u64 = 0x100_0000;
+/// The grant window of Xen's guests.
+const DOMU_WINDOW: u64 = 0x3_8000;
+
+static ROLE: AtomicU64 = AtomicU64::new(0);
+static EVENT_PPI: AtomicU64 = AtomicU64::new(0);
+
+/// Finds out. `x0` is what the boot CPU was started with.
+pub fn init(x0: u64) {
+    let mut features = FeatureInfo::default();
+    hypercall::with(nr::XEN_VERSION, XENVER_GET_FEATURES.into(), &mut features);
+    let role = match (x0 == PEER, features.submap & FEATURE_DOM0 != 0) {
+        (true, _) => 2,
+        (false, true) => 1,
+        (false, false) => 0,
+    };
+    ROLE.store(role, Relaxed);
+    let mut callback = HvmParam { domid: DOMID_SELF, index: HVM_PARAM_CALLBACK_IRQ, ..Default::default() };
+    hypercall::with(nr::HVM_OP, HVMOP_GET_PARAM, &mut callback);
+    EVENT_PPI.store(callback.value & 0xff, Relaxed);
+}
+
+/// What this domain is.
+pub fn role() -> Role {
+    match ROLE.load(Relaxed) {
+        0 => Role::DomU,
+        1 => Role::Dom0,
+        _ => Role::Peer,
+    }
+}
+
+/// The distributor.
+pub fn distributor() -> u64 {
+    if role() == Role::Dom0 { DOM0_GICD } else { GUEST_GICV3_GICD_BASE }
+}
+
+/// The redistributor of a vCPU.
+pub fn redistributor(index: usize) -> u64 {
+    let base = if role() == Role::Dom0 { DOM0_GICR } else { GUEST_GICV3_GICR0_BASE };
+    base + index as u64 * 0x2_0000
+}
+
+/// The interrupt of event channels.
+pub fn event_ppi() -> u32 {
+    EVENT_PPI.load(Relaxed) as u32
+}
+
+/// First of 2048 guest frames that hold nothing and are mapped in stage 1, for what the hypervisor maps.
+pub fn window() -> u64 {
+    if role() == Role::Dom0 { DOM0_WINDOW } else { DOMU_WINDOW }
+}
