@@ -95,7 +95,9 @@ impl<'c, 'a, 'm> Side<'c, 'a, 'm> {
             self.release();
         }
         let call = self.call;
-        self.peer.find(domid, || call.domain(domid)).map(|_| ())
+        let domain = self.peer.find(domid, || call.domain(domid))?;
+        // Xen copies nothing of a dying domain, though it still maps its grants.
+        if domain.is_dying() { Err(Refused(abi::GNTST_BAD_DOMAIN)) } else { Ok(()) }
     }
 
     fn domain(&self) -> Result<&Arc<Domain>, Refused> {

@@ -171,3 +171,14 @@ fn a_page_mapped_from_a_grant_is_not_ones_own() {
     assert_eq!(w.copy(&w.dom0, op(gref(1, 1, 0), own(3, 0), 1, FROM_GRANT)), GNTST_OKAY, "as netback names it instead");
     assert_eq!(w.flags(&w.a, 1), GTF_PERMIT_ACCESS | GTF_READING | GTF_WRITING, "XSA-230");
 }
+
+#[test]
+fn nothing_is_copied_of_a_dying_domain() {
+    let w = World::new();
+    w.grant(&w.a, 1, GTF_PERMIT_ACCESS, 0, 1);
+    let mapped = w.map(&w.dom0, map_op(1, 1, HOLE, GNTMAP_HOST_MAP));
+    while matches!(w.bed.hv.destroy(&w.a), crate::domain::destroy::Progress::More) {}
+    assert_eq!(w.copy(&w.dom0, op(gref(1, 1, 0), own(3, 0), 8, FROM_GRANT)), GNTST_BAD_DOMAIN);
+    assert_eq!(w.copy(&w.dom0, op(own(3, 0), gref(1, 1, 0), 8, TO_GRANT)), GNTST_BAD_DOMAIN);
+    assert_eq!(w.unmap(&w.dom0, mapped.handle, HOLE * PAGE_SIZE), GNTST_OKAY);
+}
