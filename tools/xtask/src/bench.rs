@@ -70,13 +70,16 @@ pub struct Options {
     /// Measure those, and store them
     #[arg(long)]
     store: bool,
+    /// Keep what results.json has of other systems
+    #[arg(long)]
+    keep: bool,
     /// Where everything goes [default: target/bench]
     #[arg(long)]
     out: Option<PathBuf>,
     /// Another image in place of Xenolith's
     #[arg(long)]
     image: Option<PathBuf>,
-    /// Only write the page and the table again, from results.json
+    /// Only read again what earlier runs left, and write the results and the page from it
     #[arg(long)]
     report: bool,
     /// Only show the names of the scenarios
@@ -95,18 +98,26 @@ pub fn bench(options: &Options) -> Result<()> {
     let folder = options.out.clone().unwrap_or_else(run::folder);
     fs::create_dir_all(folder.join("raw"))?;
     let file = folder.join("results.json");
-    if options.report {
-        let mut results = Results::load(&file)?;
-        results.goals = goals::judge(&results);
-        return show(&results, &folder);
-    }
     if options.gate || options.store {
         println!("{}", gate::gate(options.image.as_deref(), options.store)?);
         return Ok(());
     }
     let before = Results::load(&file).ok();
-    let mut results = Results { machine: machine()?, ..Results::default() };
+    let mut results = Results::default();
+    if let (true, Some(before)) = (options.keep, &before) {
+        results = before.clone();
+        systems(options)?.iter().for_each(|system| results.forget(system.name()));
+    }
+    results.machine = machine()?;
     let [deterministic, free] = jobs(options, &folder)?;
+    if options.report {
+        let shared = Mutex::new(&mut results);
+        for boot in deterministic.iter().chain(&free) {
+            boot.retell(&|told| drop(shared.lock().map(|mut results| take::take(&mut results, boot, &told))));
+        }
+        results.goals = goals::judge(&results);
+        return show(&results, &folder);
+    }
     perform(deterministic, options.jobs, &mut results);
     // Two CPUs that run freely need the machine for themselves.
     perform(free, 1, &mut results);
@@ -160,7 +171,12 @@ fn jobs(options: &Options, folder: &Path) -> Result<[VecDeque<Boot>; 2]> {
     let all = |mode: Mode, runs: u32| -> Result<VecDeque<Boot>> {
         (1..=runs).flat_map(|run| systems.iter().map(move |system| (*system, run))).map(|(system, run)| boot(mode, system, run)).collect()
     };
-    let (runs, free) = if options.quick { (1, 0) } else { (2, 3) };
+    let (runs, free) = match options {
+        // As many as anybody may have wanted.
+        Options { report: true, .. } => (9, 9),
+        Options { quick: true, .. } => (1, 0),
+        _ => (2, 3),
+    };
     Ok([all(Mode::Deterministic, options.runs.unwrap_or(runs))?, all(Mode::Free, options.free.unwrap_or(free))?])
 }
 

@@ -1,10 +1,11 @@
 //! QEMU's log of exceptions (`-d int`): what entered the hypervisor and why, for any hypervisor, with nothing built into it.
 
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::{BufRead, Result};
 
 /// How often what happened.
-#[derive(Default, Clone, Debug, PartialEq)]
+#[derive(Serialize, Deserialize, Default, Clone, Debug, PartialEq)]
 pub struct Sums {
     /// Entries into the hypervisor, by reason.
     pub exits: BTreeMap<String, f64>,

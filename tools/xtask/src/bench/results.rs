@@ -134,6 +134,16 @@ impl Results {
         fs::write(file, serde_json::to_vec_pretty(self)?).with_context(|| format!("cannot write {}", file.display()))
     }
 
+    /// Drops all that was measured of a system.
+    pub fn forget(&mut self, system: &str) {
+        self.figures.retain(|figure| figure.system != system);
+        self.counts.retain(|count| count.system != system);
+        self.holds.retain(|hold| hold.system != system);
+        self.occupancy.retain(|occupancy| occupancy.system != system);
+        self.instructions.retain(|cost| cost.system != system);
+        self.missing.retain(|line| !line.starts_with(&format!("{system}: ")));
+    }
+
     /// The figure of that name in the mode that has it.
     pub fn figure(&self, scenario: &str, metric: &str, system: &str, mode: &str) -> Option<&Figure> {
         let is =
@@ -218,6 +228,16 @@ mod tests {
         let figure = &results(&[10.0, 30.0, 20.0]).figures[0];
         assert_eq!((figure.value, figure.spread, figure.runs.len()), (20.0, 1.0, 3));
         assert_eq!(results(&[10.0, 20.0]).figures[0].value, 15.0);
+    }
+
+    #[test]
+    fn a_system_is_forgotten_alone() {
+        let mut results = results(&[10.0]);
+        results.missing = vec!["xen: no costs".into(), "xenolith: no costs".into()];
+        results.forget("xenolith");
+        assert_eq!((results.figures.len(), results.missing.len()), (1, 1));
+        results.forget("xen");
+        assert_eq!((results.figures.len(), results.missing.len()), (0, 0));
     }
 
     #[test]

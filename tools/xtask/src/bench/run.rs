@@ -164,6 +164,23 @@ impl Boot {
         end.map_err(|error| anyhow!("{error:#}\n{}", machine.tail()))
     }
 
+    /// Tells once more what an earlier run of this boot left in its files.
+    pub fn retell(&self, told: &dyn Fn(Told)) {
+        for (name, _) in self.plan.first(self.system).iter().chain(&self.plan.scenes).filter(|(name, _)| *name != START) {
+            if let Ok(said) = fs::read_to_string(self.file(&format!("{name}.txt"))) {
+                told(Told::Scene(name, &said));
+            }
+        }
+        for workload in self.plan.counted {
+            let sums = |length: &str| -> Option<Sums> {
+                serde_json::from_slice(&fs::read(self.file(&format!("{}-{length}.json", workload.name))).ok()?).ok()
+            };
+            if let (Some(short), Some(long)) = (sums("short"), sums("long")) {
+                told(Told::Counted(workload, &workload.each(&short, &long)));
+            }
+        }
+    }
+
     fn machine(&self, modules: &Modules) -> Result<Command> {
         let mut options = Options { dom0args: "run=.~/bench/plan".into(), ..Options::default() };
         if self.mode == Mode::Deterministic {
@@ -201,8 +218,7 @@ impl Boot {
             for workload in self.plan.counted {
                 let mut count = |length| self.gate(machine, &mut monitor, &format!("{}-{length}", workload.name), &symbols);
                 let (short, long) = (count("short")?, count("long")?);
-                let (few, many) = workload.lengths;
-                told(Told::Counted(workload, &long.each(&short, f64::from(many - few))));
+                told(Told::Counted(workload, &workload.each(&short, &long)));
             }
         }
         machine.wait_for("BENCH-DONE", PATIENCE)?;
@@ -220,7 +236,7 @@ impl Boot {
         let sums = exceptions::sum(BufReader::new(File::open(&log)?), symbols)?;
         // Tens of megabytes: the sums are the record.
         fs::remove_file(&log)?;
-        fs::write(self.file(&format!("{name}.txt")), format!("{sums:#?}\n"))?;
+        fs::write(self.file(&format!("{name}.json")), serde_json::to_vec_pretty(&sums)?)?;
         machine.type_line("")?;
         Ok(sums)
     }

@@ -1,5 +1,6 @@
 //! What is measured: each scenario by name, the commands for Dom0, and how its figures are read from what the tools print.
 
+use super::exceptions::Sums;
 use super::parse;
 
 /// Which way of two figures is the better one.
@@ -151,6 +152,18 @@ pub struct Counted {
     pub commands: &'static str,
     /// The two lengths.
     pub lengths: (u32, u32),
+}
+
+impl Counted {
+    /// How many operations lie between the two lengths.
+    pub fn operations(&self) -> f64 {
+        f64::from(self.lengths.1 - self.lengths.0)
+    }
+
+    /// What one operation adds.
+    pub fn each(&self, short: &Sums, long: &Sums) -> Sums {
+        long.each(short, self.operations())
+    }
 }
 
 /// All counted workloads.

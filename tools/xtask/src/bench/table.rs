@@ -17,7 +17,7 @@ pub fn print(results: &Results) {
         if systems.is_empty() {
             continue;
         }
-        println!("\n{mode:<13} {:<13}{}", "", systems.iter().map(|system| format!("{system:>22}")).collect::<String>());
+        println!("\n{mode:<18} {:<13}{}", "", systems.iter().map(|system| format!("{system:>22}")).collect::<String>());
         for scenario in scenarios::ALL {
             for metric in scenario.metrics {
                 let xen = results.figure(scenario.name, metric.name, "xen", mode);
@@ -35,12 +35,12 @@ pub fn print(results: &Results) {
                     .collect();
                 if cells.iter().any(|cell| cell != "-") {
                     let name = if metric.name == "rate" { scenario.name.into() } else { format!("{} {}", scenario.name, metric.name) };
-                    println!("{name:<15}{:<12}{}", metric.unit, cells.iter().map(|cell| format!("{cell:>22}")).collect::<String>());
+                    println!("{name:<19}{:<13}{}", metric.unit, cells.iter().map(|cell| format!("{cell:>22}")).collect::<String>());
                 }
             }
         }
     }
-    println!("\n{:<56}{:<16}{:>10}{:>10}", "goal", "of", "wanted", "measured");
+    println!("\n{:<63}{:<17}{:>10}{:>10}", "goal", "of", "wanted", "measured");
     results.goals.iter().for_each(|goal| println!("{}", line(goal)));
     let judged = results.goals.iter().filter(|goal| goal.met.is_some()).count();
     let met = results.goals.iter().filter(|goal| goal.met == Some(true)).count();
@@ -60,7 +60,7 @@ fn line(goal: &Goal) -> String {
         Some(against) => format!("{}, to {against}", goal.what),
         None => goal.what.clone(),
     };
-    format!("{what:<56}{:<16}{wanted:>10}{value:>10}  {verdict}", goal.system)
+    format!("{what:<63}{:<17}{wanted:>10}{value:>10}  {verdict}", goal.system)
 }
 
 /// A number with about four digits that matter.

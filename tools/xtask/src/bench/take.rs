@@ -14,11 +14,11 @@ pub fn take(results: &mut Results, boot: &Boot, told: &Told) -> String {
                 workload: workload.name.into(),
                 system: system.into(),
                 per: workload.per.into(),
-                operations: f64::from(workload.lengths.1 - workload.lengths.0),
+                operations: workload.operations(),
                 exits: sums.exits.clone(),
                 hypercalls: sums.hypercalls.clone(),
                 injected: sums.injected.clone(),
-                raw: raw(&format!("{}-long", workload.name)),
+                raw: raw(&format!("{}-long", workload.name)).replace(".txt", ".json"),
             });
             let exits: f64 = sums.exits.values().sum();
             format!(
