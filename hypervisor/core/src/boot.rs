@@ -17,6 +17,7 @@ pub mod dom0_tree;
 pub mod efi;
 mod error;
 mod fdt;
+pub mod gzip;
 pub mod host_tree;
 pub mod image;
 pub mod placement;

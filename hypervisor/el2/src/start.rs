@@ -9,7 +9,7 @@ use xenolith_core::boot::cmdline::{Bootscrub, Level, Xsm};
 use xenolith_core::boot::dom0::{self, Dom0Input, Dom0Plan};
 use xenolith_core::boot::host_tree::{GicKind, ModuleKind};
 use xenolith_core::boot::image::HEADER_SIZE;
-use xenolith_core::boot::{HostInfo, Region};
+use xenolith_core::boot::{BootError, HostInfo, Region, gzip};
 use xenolith_core::clock::Clock;
 use xenolith_core::console::ConsoleRing;
 use xenolith_core::domain::dom0 as build;
@@ -50,6 +50,7 @@ pub fn run(mut host: Host) -> ! {
     });
     let cpus = host.start_secondaries(secondary);
     info!("Brought up {cpus} CPUs");
+    unpack_kernel(&mut host).unwrap_or_else(|why| die(&why));
     let frames = frame_table(&mut host);
     let vcpus = host.options.dom0_max_vcpus.unwrap_or(cpus.into()).clamp(1, gic::hardware().version.max_vcpus());
     let plan = plan(&host, vcpus);
@@ -108,6 +109,22 @@ fn frame_table(host: &mut Host) -> FrameTable {
     // SAFETY: `size` bytes of mapped RAM that were taken for this, for good, and are zero: what an empty table of these atomics is.
     let frames = unsafe { core::slice::from_raw_parts(mm::direct(at).cast::<Frame>(), needed) };
     FrameTable::new(&MACHINE, &banks, frames)
+}
+
+/// Puts what a compressed kernel unpacks to in its place among the modules.
+fn unpack_kernel(host: &mut Host) -> Result<(), BootError> {
+    let Some(file) = host.info.module(ModuleKind::Kernel).map(|kernel| kernel.region) else { return Ok(()) };
+    let Some(size) = gzip::unpacked_size(&MACHINE, file) else { return Ok(()) };
+    const NO_ROOM: BootError = BootError::BadKernel("it is compressed with gzip, and there is no memory to unpack it");
+    // Not taken for good: it is freed with the other modules.
+    let (at, _) = (host.take(size, 1 << PAGE_SHIFT).ok_or(NO_ROOM)?, host.taken.pop());
+    let to = Region::new(at.0, size).ok_or(NO_ROOM)?;
+    gzip::unpack(&MACHINE, file, to)?;
+    info!("Unpacked the kernel: {} KiB", size >> 10);
+    if let Some(kernel) = host.info.modules.iter_mut().find(|module| module.kind == ModuleKind::Kernel) {
+        kernel.region = to;
+    }
+    Ok(())
 }
 
 fn plan(host: &Host, vcpus: u32) -> Dom0Plan {

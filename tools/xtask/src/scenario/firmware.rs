@@ -4,13 +4,26 @@ use super::{Scenario, Setup};
 use crate::console::Machine;
 use crate::firmware::{self, Files, Firmware};
 use anyhow::{Context, Result, ensure};
+use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 pub const ALL: &[Scenario] = &[
     Scenario::new("boot-uefi", dom0_with_a_domu).on(|setup| from_disk(setup, "uefi", firmware::uefi)),
     Scenario::new("boot-grub", dom0_with_a_domu).on(|setup| from_disk(setup, "grub", firmware::grub)),
     Scenario::new("boot-u-boot", dom0_with_a_domu).on(|setup| from_disk(setup, "u-boot", firmware::u_boot)),
+    Scenario::new("boot-gzip", dom0_with_a_domu).on(compressed_kernel),
 ];
+
+fn compressed_kernel(setup: &mut Setup) -> Result<()> {
+    let kernel = setup.modules.kernel.as_mut().context("no kernel to compress")?;
+    let packed = setup.scratch.join("vmlinuz.gz");
+    let gzip = Command::new("gzip").arg("-1c").arg(&kernel).output().context("cannot run gzip")?;
+    ensure!(gzip.status.success(), "gzip failed");
+    fs::write(&packed, gzip.stdout)?;
+    *kernel = packed;
+    Ok(())
+}
 
 fn from_disk(setup: &mut Setup, name: &str, make: fn(&Files<'_>, &Path) -> Result<Firmware>) -> Result<()> {
     let disk = setup.scratch.join(format!("{name}-disk"));
