@@ -144,12 +144,12 @@ int back_queue_create(struct back_queue *q, struct tx_back *back,
 {
 	int err;
 
-	q->dev = back->dev;
+	q->dev = back->end.dev;
 	q->index = index;
 	netif_napi_add(back_napi_dev, &q->napi, back_poll);
 	err = make_ring(q);
 	if (!err)
-		err = make_channel(q, back->peer);
+		err = make_channel(q, back->end.peer);
 	return err;
 }
 

@@ -5,18 +5,13 @@
  *
  * A channel is made when the front end asks for one and ends when the front
  * end takes its request back, when the vif goes, or when this module does.
- *
- * Contexts: as in front.c. The notifier (RTNL held) takes interfaces up and
- * lets them go; one ordered workqueue speaks with xenstore, never under RTNL.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include <linux/log2.h>
 #include <linux/module.h>
-#include <linux/rtnetlink.h>
-#include <linux/slab.h>
-#include <linux/sysfs.h>
+#include <linux/net.h>
 
 #include "back.h"
 
@@ -28,14 +23,11 @@ module_param_named(slot_pages, back_slot_pages, uint, 0444);
 MODULE_PARM_DESC(slot_pages, "pages of slots of a ring, 128 buffers each; a power of two up to 32");
 
 struct net_device *back_napi_dev;
-static struct workqueue_struct *back_wq;
-static atomic_t backs = ATOMIC_INIT(0);
-static DECLARE_WAIT_QUEUE_HEAD(backs_gone);
 
 /* With RTNL, or in sysfs: while the operations are ours for certain. */
 static struct tx_back *back_of(struct net_device *dev)
 {
-	return container_of(dev->netdev_ops, struct tx_back, ops);
+	return container_of(dev->netdev_ops, struct tx_back, end.ops);
 }
 
 static void add_counters(struct back_counters *sum,
@@ -72,9 +64,9 @@ static void back_get_stats64(struct net_device *dev,
 
 	/* The caller may have read them before we gave the interface back. */
 	if (ops->ndo_get_stats64 == back_get_stats64) {
-		struct tx_back *back = container_of(ops, struct tx_back, ops);
+		struct tx_back *back = container_of(ops, struct tx_back, end.ops);
 
-		stock = back->stock;
+		stock = back->end.stock;
 		total(back, &sum);
 	}
 	if (stock->ndo_get_stats64)
@@ -186,7 +178,7 @@ static int open_channels(struct tx_back *back, unsigned int count)
 		return err;
 	}
 	rcu_assign_pointer(back->set, set);
-	if (netif_running(back->dev))
+	if (netif_running(back->end.dev))
 		for (i = 0; i < count; i++)
 			back_queue_run(&set->queue[i], true);
 	return 0;
@@ -197,16 +189,17 @@ static bool read_request(struct tx_back *back, u32 *serial, unsigned int *queues
 {
 	unsigned int version;
 
-	return xenbus_scanf(XBT_NIL, back->otherend, TX_REQUEST, "%u %u %u",
+	return xenbus_scanf(XBT_NIL, back->end.otherend, TX_REQUEST, "%u %u %u",
 			    &version, serial, queues) == 3 &&
 	       version == TXCOPY_VERSION && *queues &&
 	       *queues <= TX_MAX_QUEUES &&
 	       /* netback's traffic shaping does not see what we receive. */
-	       xenbus_exists(XBT_NIL, back->vif->nodename, "rate") != 1;
+	       xenbus_exists(XBT_NIL, back->end.vif->nodename, "rate") != 1;
 }
 
-static void negotiate(struct tx_back *back)
+static void negotiate(struct tx_end *end)
 {
+	struct tx_back *back = container_of(end, struct tx_back, end);
 	char answer[TX_ANSWER_SIZE];
 	unsigned int queues, i;
 	struct back_set *set;
@@ -223,7 +216,7 @@ static void negotiate(struct tx_back *back)
 		return;
 	if (open) {
 		/* The front end first, so that it asks for no more. */
-		xenbus_rm(XBT_NIL, back->vif->nodename, TX_DIR);
+		xenbus_rm(XBT_NIL, back->end.vif->nodename, TX_DIR);
 		rtnl_lock();
 		close_channels(back);
 		rtnl_unlock();
@@ -231,19 +224,23 @@ static void negotiate(struct tx_back *back)
 	if (!wanted)
 		return;
 	if (time_before(jiffies, back->made + PAUSE)) {
-		queue_delayed_work(back_wq, &back->work, PAUSE);
+		tx_end_look(end, PAUSE);
 		return;
 	}
 	back->made = jiffies;
 
 	rtnl_lock();
-	if (!back->dev) {
+	if (!back->end.dev) {
 		rtnl_unlock();
 		return;
 	}
-	err = open_channels(back, queues);
+	/* As many as netback would serve. */
+	err = queues <= back->end.dev->num_tx_queues ?
+	      open_channels(back, queues) : -EINVAL;
 	if (err) {
-		netdev_warn(back->dev, "no tx copy channels: %d\n", err);
+		if (net_ratelimit())
+			netdev_warn(back->end.dev, "no tx copy channels: %d\n",
+				    err);
 		rtnl_unlock();
 		return;
 	}
@@ -254,49 +251,13 @@ static void negotiate(struct tx_back *back)
 		len += scnprintf(answer + len, sizeof(answer) - len, " %u",
 				 set->queue[i].channel);
 	rtnl_unlock();
-	tx_publish(back->vif->nodename, TX_CHANNELS, answer);
+	tx_publish(back->end.vif->nodename, TX_CHANNELS, answer);
 }
 
-/* The interface is gone, and its channels with it. */
-static void bury(struct tx_back *back)
-{
-	if (back->watching)
-		unregister_xenbus_watch(&back->watch);
-	cancel_delayed_work(&back->work);
-	xenbus_rm(XBT_NIL, back->vif->nodename, TX_DIR);
-	put_device(&back->vif->dev);
-	kfree(back->watch.node);
-	kfree(back->otherend);
-	kfree(back);
-	if (atomic_dec_and_test(&backs))
-		wake_up(&backs_gone);
-}
-
-static void back_work(struct work_struct *work)
-{
-	struct tx_back *back = container_of(to_delayed_work(work),
-					    struct tx_back, work);
-	bool gone;
-
-	rtnl_lock();
-	gone = !back->dev;
-	rtnl_unlock();
-	if (gone) {
-		bury(back);
-		return;
-	}
-	if (!back->watching)
-		back->watching = !register_xenbus_watch(&back->watch);
-	negotiate(back);
-}
-
-static void request_changed(struct xenbus_watch *watch, const char *path,
-			    const char *token)
-{
-	struct tx_back *back = container_of(watch, struct tx_back, watch);
-
-	mod_delayed_work(back_wq, &back->work, 0);
-}
+static struct tx_side back_side = {
+	.counters = &back_group,
+	.negotiate = negotiate,
+};
 
 static void take_up(struct net_device *dev)
 {
@@ -309,43 +270,18 @@ static void take_up(struct net_device *dev)
 	back = kzalloc(sizeof(*back), GFP_KERNEL);
 	if (!back)
 		return;
-	back->otherend = kstrdup(vif->otherend, GFP_KERNEL);
-	back->watch.node = kasprintf(GFP_KERNEL, "%s/" TX_DIR, vif->otherend);
-	if (!back->otherend || !back->watch.node) {
-		kfree(back->watch.node);
-		kfree(back->otherend);
-		kfree(back);
-		return;
-	}
-	back->watch.callback = request_changed;
-	back->vif = vif;
-	get_device(&vif->dev);
-	back->peer = vif->otherend_id;
 	back->made = jiffies - PAUSE;
-	INIT_DELAYED_WORK(&back->work, back_work);
-	atomic_inc(&backs);
-
-	back->dev = dev;
-	back->stock = dev->netdev_ops;
-	back->ops = *dev->netdev_ops;
-	back->ops.ndo_get_stats64 = back_get_stats64;
-	/* get_stats64 may run: it must see all of the above. */
-	smp_store_release(&dev->netdev_ops, &back->ops);
-	if (sysfs_create_group(&dev->dev.kobj, &back_group))
-		netdev_warn(dev, "no counters in sysfs\n");
-	queue_delayed_work(back_wq, &back->work, 0);
+	back->end.ops = *dev->netdev_ops;
+	back->end.ops.ndo_get_stats64 = back_get_stats64;
+	tx_end_take_up(&back->end, &back_side, vif, dev);
 }
 
 static void let_go(struct net_device *dev)
 {
 	struct tx_back *back = back_of(dev);
 
-	sysfs_remove_group(&dev->dev.kobj, &back_group);
 	close_channels(back);
-	WRITE_ONCE(dev->netdev_ops, back->stock);
-	synchronize_net();
-	back->dev = NULL;
-	mod_delayed_work(back_wq, &back->work, 0);
+	tx_end_let_go(&back->end);
 }
 
 static void run(struct net_device *dev, bool run)
@@ -405,35 +341,19 @@ static int __init back_init(void)
 	back_napi_dev = alloc_netdev_dummy(0);
 	if (!back_napi_dev)
 		return -ENOMEM;
-	back_wq = alloc_ordered_workqueue(KBUILD_MODNAME, 0);
-	if (!back_wq) {
-		err = -ENOMEM;
-		goto free_dev;
-	}
-	/* Tells of the interfaces that there are, too. */
-	err = register_netdevice_notifier(&back_notifier);
+	err = tx_side_start(&back_side, &back_notifier);
 	if (err)
-		goto destroy_wq;
-	return 0;
-
-destroy_wq:
-	destroy_workqueue(back_wq);
-	back_wq = NULL;
-free_dev:
-	free_netdev(back_napi_dev);
+		free_netdev(back_napi_dev);
 	return err;
 }
 module_init(back_init);
 
 static void __exit back_exit(void)
 {
-	if (!back_wq)
+	if (!back_side.wq)
 		return;
 	leaving = true;
-	/* Tells that every interface goes. */
-	unregister_netdevice_notifier(&back_notifier);
-	wait_event(backs_gone, !atomic_read(&backs));
-	destroy_workqueue(back_wq);
+	tx_side_stop(&back_side, &back_notifier);
 	free_netdev(back_napi_dev);
 }
 module_exit(back_exit);

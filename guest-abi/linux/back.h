@@ -4,9 +4,8 @@
 #define XENOLITH_TX_BACK_H
 
 #include <linux/netdevice.h>
-#include <linux/workqueue.h>
 
-#include "xenolith-tx.h"
+#include "xenolith-tx-end.h"
 
 #define SLOTS_PER_PAGE (PAGE_SIZE / sizeof(struct txcopy_slot))
 
@@ -58,17 +57,9 @@ struct back_set {
 };
 
 struct tx_back {
-	struct net_device_ops ops;		/* the interface's, with our get_stats64 */
-	const struct net_device_ops *stock;	/* netback's */
-	struct net_device *dev;			/* NULL once it is gone; RTNL */
-	struct xenbus_device *vif;		/* referenced */
-	domid_t peer;
-	char *otherend;
+	struct tx_end end;
 	struct back_set __rcu *set;		/* changed under RTNL */
 
-	struct xenbus_watch watch;
-	struct delayed_work work;
-	bool watching;
 	u32 serial;				/* the request that set answers */
 	unsigned long made;			/* when, in jiffies */
 

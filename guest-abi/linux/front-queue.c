@@ -18,7 +18,7 @@
 
 static netdev_tx_t stock_xmit(struct front_queue *q, struct sk_buff *skb)
 {
-	return q->front->stock->ndo_start_xmit(skb, q->txq->dev);
+	return q->front->end.stock->ndo_start_xmit(skb, q->txq->dev);
 }
 
 static bool page_is_full(const struct front_queue *q)
@@ -153,7 +153,7 @@ static void die(struct front_queue *q)
 		netif_schedule_queue(q->txq);
 	WRITE_ONCE(q->front->fallbacks, q->front->fallbacks + 1);
 	WRITE_ONCE(q->front->dead, true);
-	queue_delayed_work(front_wq, &q->front->work, HZ);
+	tx_end_look(&q->front->end, HZ);
 }
 
 static void send(struct front_queue *q)
@@ -222,12 +222,12 @@ netdev_tx_t front_start_xmit(struct sk_buff *skb, struct net_device *dev)
 	/* The caller may have read them before we gave the interface back. */
 	if (unlikely(ops->ndo_start_xmit != front_start_xmit))
 		return ops->ndo_start_xmit(skb, dev);
-	front = container_of(ops, struct tx_front, ops);
+	front = container_of(ops, struct tx_front, end.ops);
 	set = rcu_dereference_bh(front->set);
 	if (!set || index >= set->count) {
 		if (unlikely(READ_ONCE(front->hold)))
 			return NETDEV_TX_BUSY;
-		return front->stock->ndo_start_xmit(skb, dev);
+		return front->end.stock->ndo_start_xmit(skb, dev);
 	}
 	q = &set->queue[index];
 	if (unlikely(q->dead)) {
@@ -283,24 +283,24 @@ int front_queue_attach(struct front_queue *q, struct tx_front *front,
 {
 	struct txcopy_attach attach = {
 		.version = TXCOPY_VERSION,
-		.receiver = front->peer,
+		.receiver = front->end.peer,
 		.channel = channel,
 	};
 	evtchn_port_t port;
 	int err;
 
 	q->front = front;
-	q->txq = netdev_get_tx_queue(front->dev, index);
+	q->txq = netdev_get_tx_queue(front->end.dev, index);
 	q->page = (void *)get_zeroed_page(GFP_KERNEL);
 	if (!q->page)
 		return -ENOMEM;
 	tasklet_setup(&q->room, room);
 
-	err = tx_alloc_port(front->peer, &port);
+	err = tx_alloc_port(front->end.peer, &port);
 	if (err)
 		goto free_page;
 	err = bind_evtchn_to_irqhandler(port, front_interrupt, 0,
-					front->dev->name, q);
+					front->end.dev->name, q);
 	if (err < 0) {
 		tx_close_port(port);
 		goto free_page;

@@ -6,10 +6,6 @@
  * It replaces the interface's net_device_ops, under RTNL, by a copy in which
  * start_xmit and get_stats64 are its own. What it cannot or may not do it
  * leaves to netfront, which stays loaded, connected and unchanged.
- *
- * Contexts: the netdevice notifier (RTNL held) takes interfaces up and lets
- * them go; one ordered workqueue speaks with xenstore, never under RTNL, since
- * the xenwatch thread takes RTNL inside netfront's and netback's callbacks.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -17,17 +13,11 @@
 #include <linux/delay.h>
 #include <linux/module.h>
 #include <linux/random.h>
-#include <linux/rtnetlink.h>
-#include <linux/slab.h>
 
 #include "front.h"
 
 /* An attachment that failed is tried again after this time. */
 #define RETRY (5 * HZ)
-
-struct workqueue_struct *front_wq;
-static atomic_t fronts = ATOMIC_INIT(0);
-static DECLARE_WAIT_QUEUE_HEAD(fronts_gone);
 
 static void add_counters(struct front_counters *sum,
 			 const struct front_counters *c)
@@ -66,8 +56,8 @@ static void front_get_stats64(struct net_device *dev,
 		ops->ndo_get_stats64(dev, stats);
 		return;
 	}
-	front = container_of(ops, struct tx_front, ops);
-	front->stock->ndo_get_stats64(dev, stats);
+	front = container_of(ops, struct tx_front, end.ops);
+	front->end.stock->ndo_get_stats64(dev, stats);
 	total(front, &sum);
 	stats->tx_packets += sum.packets;
 	stats->tx_bytes += sum.bytes;
@@ -166,8 +156,8 @@ static bool stock_has_drained(struct tx_front *front)
 		bool stopped = false;
 
 		msleep(20);
-		for (i = 0; i < front->dev->real_num_tx_queues; i++)
-			stopped |= netif_tx_queue_stopped(netdev_get_tx_queue(front->dev, i));
+		for (i = 0; i < front->end.dev->real_num_tx_queues; i++)
+			stopped |= netif_tx_queue_stopped(netdev_get_tx_queue(front->end.dev, i));
 		if (!stopped)
 			return true;
 	}
@@ -191,12 +181,12 @@ static int attach(struct tx_front *front, const u32 *channels,
 	if (!err) {
 		WRITE_ONCE(front->hold, true);
 		synchronize_net();
-		if (netif_running(front->dev) && !stock_has_drained(front))
+		if (netif_running(front->end.dev) && !stock_has_drained(front))
 			err = -EBUSY;
 		if (!err)
 			rcu_assign_pointer(front->set, set);
 		WRITE_ONCE(front->hold, false);
-		netif_tx_schedule_all(front->dev);
+		netif_tx_schedule_all(front->end.dev);
 	}
 	if (err) {
 		for (i = 0; i < count; i++)
@@ -215,7 +205,7 @@ static unsigned int read_answer(struct tx_front *front, char *answer,
 	int used;
 
 	answer[0] = '\0';
-	node = xenbus_read(XBT_NIL, front->otherend, TX_CHANNELS, &len);
+	node = xenbus_read(XBT_NIL, front->end.otherend, TX_CHANNELS, &len);
 	if (IS_ERR(node))
 		return 0;
 	if (strscpy(answer, node, TX_ANSWER_SIZE) < 0)
@@ -238,17 +228,18 @@ static void request(struct tx_front *front)
 	unsigned int queues;
 
 	rtnl_lock();
-	queues = front->dev ? front->dev->real_num_tx_queues : 0;
+	queues = front->end.dev ? front->end.dev->real_num_tx_queues : 0;
 	rtnl_unlock();
 	if (!queues || queues > TX_MAX_QUEUES)
 		return;
 	snprintf(line, sizeof(line), "%u %u %u", TXCOPY_VERSION,
 		 ++front->serial, queues);
-	front->requested = !tx_publish(front->vif->nodename, TX_REQUEST, line);
+	front->requested = !tx_publish(front->end.vif->nodename, TX_REQUEST, line);
 }
 
-static void negotiate(struct tx_front *front)
+static void negotiate(struct tx_end *end)
 {
+	struct tx_front *front = container_of(end, struct tx_front, end);
 	char answer[TX_ANSWER_SIZE];
 	u32 channels[TX_MAX_QUEUES];
 	unsigned int count;
@@ -260,78 +251,41 @@ static void negotiate(struct tx_front *front)
 	count = read_answer(front, answer, channels);
 
 	rtnl_lock();
-	if (!front->dev)
+	if (!front->end.dev)
 		goto out;
 	if (READ_ONCE(front->dead)) {
 		/* Ask anew: the old answer may still stand there. */
 		WRITE_ONCE(front->dead, false);
 		detach(front, false);
 		front->requested = false;
-		queue_delayed_work(front_wq, &front->work, 0);
+		tx_end_look(end, 0);
 		goto out;
 	}
 	if (rtnl_dereference(front->set)) {
 		if (count && !strcmp(answer, front->attached))
 			goto out;
 		front->fallbacks++;
-		netdev_info(front->dev, "tx copy ended, sending by xen-netfront\n");
+		netdev_info(front->end.dev, "tx copy ended, sending by xen-netfront\n");
 		detach(front, false);
 	}
 	if (!count)
 		goto out;
-	if (count == front->dev->real_num_tx_queues &&
+	if (count == front->end.dev->real_num_tx_queues &&
 	    !attach(front, channels, count)) {
 		strscpy(front->attached, answer, sizeof(front->attached));
-		netdev_info(front->dev, "sending by tx copy, %u queue(s)\n", count);
+		netdev_info(front->end.dev, "sending by tx copy, %u queue(s)\n", count);
 	} else {
 		front->requested = false;
-		queue_delayed_work(front_wq, &front->work, RETRY);
+		tx_end_look(end, RETRY);
 	}
 out:
 	rtnl_unlock();
 }
 
-/* The interface is gone, and with it all that start_xmit might have seen. */
-static void bury(struct tx_front *front)
-{
-	if (front->watching)
-		unregister_xenbus_watch(&front->watch);
-	cancel_delayed_work(&front->work);
-	if (front->requested)
-		xenbus_rm(XBT_NIL, front->vif->nodename, TX_DIR);
-	put_device(&front->vif->dev);
-	kfree(front->watch.node);
-	kfree(front->otherend);
-	kfree(front);
-	if (atomic_dec_and_test(&fronts))
-		wake_up(&fronts_gone);
-}
-
-static void front_work(struct work_struct *work)
-{
-	struct tx_front *front = container_of(to_delayed_work(work),
-					      struct tx_front, work);
-	bool gone;
-
-	rtnl_lock();
-	gone = !front->dev;
-	rtnl_unlock();
-	if (gone) {
-		bury(front);
-		return;
-	}
-	if (!front->watching)
-		front->watching = !register_xenbus_watch(&front->watch);
-	negotiate(front);
-}
-
-static void answer_changed(struct xenbus_watch *watch, const char *path,
-			   const char *token)
-{
-	struct tx_front *front = container_of(watch, struct tx_front, watch);
-
-	mod_delayed_work(front_wq, &front->work, 0);
-}
+static struct tx_side front_side = {
+	.counters = &front_group,
+	.negotiate = negotiate,
+};
 
 static void take_up(struct net_device *dev)
 {
@@ -343,44 +297,19 @@ static void take_up(struct net_device *dev)
 	front = kzalloc(sizeof(*front), GFP_KERNEL);
 	if (!front)
 		return;
-	front->otherend = kstrdup(vif->otherend, GFP_KERNEL);
-	front->watch.node = kasprintf(GFP_KERNEL, "%s/" TX_DIR, vif->otherend);
-	if (!front->otherend || !front->watch.node) {
-		kfree(front->watch.node);
-		kfree(front->otherend);
-		kfree(front);
-		return;
-	}
-	front->watch.callback = answer_changed;
-	front->vif = vif;
-	get_device(&vif->dev);
-	front->peer = vif->otherend_id;
 	front->serial = get_random_u32();
-	INIT_DELAYED_WORK(&front->work, front_work);
-	atomic_inc(&fronts);
-
-	front->dev = dev;
-	front->stock = dev->netdev_ops;
-	front->ops = *dev->netdev_ops;
-	front->ops.ndo_start_xmit = front_start_xmit;
-	front->ops.ndo_get_stats64 = front_get_stats64;
-	/* start_xmit may run: it must see all of the above. */
-	smp_store_release(&dev->netdev_ops, &front->ops);
-	if (sysfs_create_group(&dev->dev.kobj, &front_group))
-		netdev_warn(dev, "no counters in sysfs\n");
-	queue_delayed_work(front_wq, &front->work, 0);
+	front->end.ops = *dev->netdev_ops;
+	front->end.ops.ndo_start_xmit = front_start_xmit;
+	front->end.ops.ndo_get_stats64 = front_get_stats64;
+	tx_end_take_up(&front->end, &front_side, vif, dev);
 }
 
 static void let_go(struct net_device *dev)
 {
 	struct tx_front *front = front_of(dev);
 
-	sysfs_remove_group(&dev->dev.kobj, &front_group);
 	detach(front, dev->reg_state != NETREG_REGISTERED);
-	WRITE_ONCE(dev->netdev_ops, front->stock);
-	synchronize_net();
-	front->dev = NULL;
-	mod_delayed_work(front_wq, &front->work, 0);
+	tx_end_let_go(&front->end);
 }
 
 static int front_event(struct notifier_block *nb, unsigned long event,
@@ -402,33 +331,17 @@ static struct notifier_block front_notifier = {
 
 static int __init front_init(void)
 {
-	int err;
-
-	if (!tx_copy_offered()) {
-		pr_info("no tx copy here, xen-netfront sends\n");
-		return 0;
-	}
-	front_wq = alloc_ordered_workqueue(KBUILD_MODNAME, 0);
-	if (!front_wq)
-		return -ENOMEM;
-	/* Tells of the interfaces that there are, too. */
-	err = register_netdevice_notifier(&front_notifier);
-	if (err) {
-		destroy_workqueue(front_wq);
-		front_wq = NULL;
-	}
-	return err;
+	if (tx_copy_offered())
+		return tx_side_start(&front_side, &front_notifier);
+	pr_info("no tx copy here, xen-netfront sends\n");
+	return 0;
 }
 module_init(front_init);
 
 static void __exit front_exit(void)
 {
-	if (!front_wq)
-		return;
-	/* Tells that every interface goes. */
-	unregister_netdevice_notifier(&front_notifier);
-	wait_event(fronts_gone, !atomic_read(&fronts));
-	destroy_workqueue(front_wq);
+	if (front_side.wq)
+		tx_side_stop(&front_side, &front_notifier);
 }
 module_exit(front_exit);
 

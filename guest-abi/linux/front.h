@@ -6,9 +6,8 @@
 #include <linux/interrupt.h>
 #include <linux/netdevice.h>
 #include <linux/skbuff.h>
-#include <linux/workqueue.h>
 
-#include "xenolith-tx.h"
+#include "xenolith-tx-end.h"
 
 /* Packets of a batch at most: each has a record with at least one piece. */
 #define FRONT_BATCH (PAGE_SIZE / (sizeof(struct txcopy_packet) + \
@@ -49,19 +48,11 @@ struct front_set {
 };
 
 struct tx_front {
-	struct net_device_ops ops;		/* the interface's, with our start_xmit */
-	const struct net_device_ops *stock;	/* netfront's */
-	struct net_device *dev;			/* NULL once it is gone; RTNL */
-	struct xenbus_device *vif;		/* referenced */
-	domid_t peer;
-	char *otherend;
+	struct tx_end end;
 	struct front_set __rcu *set;		/* changed under RTNL */
 	bool hold;				/* nothing may be sent for a moment */
 
-	struct xenbus_watch watch;
-	struct delayed_work work;
 	u32 serial;
-	bool watching;
 	bool requested;
 	bool dead;				/* a channel was found dead */
 	char attached[TX_ANSWER_SIZE];		/* the answer that set stands for */
@@ -70,12 +61,10 @@ struct tx_front {
 	u64 fallbacks;				/* times it went back to netfront */
 };
 
-extern struct workqueue_struct *front_wq;
-
 /* With RTNL, or in sysfs: while the operations are ours for certain. */
 static inline struct tx_front *front_of(struct net_device *dev)
 {
-	return container_of(dev->netdev_ops, struct tx_front, ops);
+	return container_of(dev->netdev_ops, struct tx_front, end.ops);
 }
 
 netdev_tx_t front_start_xmit(struct sk_buff *skb, struct net_device *dev);
