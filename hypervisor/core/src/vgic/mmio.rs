@@ -1,7 +1,7 @@
 //! The registers in memory: frames as tables, in `v2` and `v3`, to be read beside the specifications, and what each register does.
 //!
 //! Widths, and what is ignored or refused, are those of Xen 4.20: an access of the wrong width, and a few writes, are answered with a data
-//! abort; registers that do not exist (on a GICv3), or that say nothing without LPIs and security states, read as zero and ignore writes. Pending and
+//! abort; registers that do not exist, or that say nothing without LPIs and security states, read as zero and ignore writes. Pending and
 //! active state is not readable: the list registers of another vCPU hold it, and "active" would have Linux wait for it.
 
 use super::bank::Bank;
@@ -53,6 +53,8 @@ enum Register {
     Enable(bool),
     /// `ISPENDR` (`true`) or `ICPENDR`.
     Pending(bool),
+    /// `ISACTIVER` of a GICv2: making something active is refused.
+    Activate,
     /// `IPRIORITYR`.
     Priority,
     /// `ICFGR`.
@@ -76,10 +78,8 @@ struct Row {
     register: Register,
 }
 
-/// On a GICv3, what is in no row.
+/// What is in no row.
 const UNKNOWN: Row = row(0, u32::MAX, Any, Any, Zero);
-/// On a GICv2.
-const ABSENT: Row = row(0, u32::MAX, Never, Never, Zero);
 
 const fn row(first: u32, last: u32, read: Width, write: Width, register: Register) -> Row {
     Row { first, last, read, write, register }
@@ -104,8 +104,6 @@ impl Width {
 /// A frame that an access goes to.
 struct Frame {
     rows: &'static [Row],
-    /// What is in no row.
-    other: &'static Row,
     offset: u64,
     /// Whose private interrupts bank 0 stands for.
     vcpu: u32,
@@ -127,9 +125,10 @@ impl Place {
         (self.offset - self.row.first) / 4
     }
 
-    /// The bank of an ICFGR, and which half of it; the row begins at ICFGR1.
+    /// The bank of an ICFGR, and which half of it.
     fn config(&self) -> (u32, usize) {
-        let n = self.word() + 1;
+        const ICFGR0: u32 = 0xc00;
+        let n = self.offset.saturating_sub(ICFGR0) / 4;
         (n / 2, n as usize % 2)
     }
 
@@ -191,23 +190,23 @@ impl Vgic {
         if known.is_none() {
             debug!(target: crate::console::GUEST, "vgic: no register at {at:?}");
         }
-        Some(Ok(Place { row: known.unwrap_or(frame.other), offset, vcpu: frame.vcpu, size }))
+        Some(Ok(Place { row: known.unwrap_or(&UNKNOWN), offset, vcpu: frame.vcpu, size }))
     }
 
     /// The frame that `at` lies in.
     fn frame(&self, vcpu: u32, at: Ipa) -> Option<Result<Frame, Abort>> {
-        let v3 = |rows, offset, vcpu| Frame { rows, other: &UNKNOWN, offset, vcpu };
+        let frame = |rows, offset, vcpu| Ok(Frame { rows, offset, vcpu });
         let offset = at.0.checked_sub(self.config.distributor.0);
         match (&self.config.interface, offset) {
-            (Interface::V2(_), Some(offset)) if offset < PAGE_SIZE => Some(Ok(Frame { rows: v2::GICD, other: &ABSENT, offset, vcpu })),
+            (Interface::V2(_), Some(offset)) if offset < PAGE_SIZE => Some(frame(v2::GICD, offset, vcpu)),
             (Interface::V2(_), _) => None,
-            (Interface::V3(_), Some(offset)) if offset < FRAME => Some(Ok(v3(v3::GICD, offset, vcpu))),
+            (Interface::V3(_), Some(offset)) if offset < FRAME => Some(frame(v3::GICD, offset, vcpu)),
             (Interface::V3(redistributors), _) => {
                 let (vcpu, offset) = redistributors.find(at)?;
                 Some(match offset / FRAME {
                     _ if vcpu as usize >= self.vcpus.len() => Err(Abort),
-                    0 => Ok(v3(v3::GICR, offset, vcpu)),
-                    1 => Ok(v3(v3::GICR_SGI, offset - FRAME, vcpu)),
+                    0 => frame(v3::GICR, offset, vcpu),
+                    1 => frame(v3::GICR_SGI, offset - FRAME, vcpu),
                     _ => Err(Abort),
                 })
             }
@@ -219,7 +218,7 @@ impl Vgic {
         let word = place.word();
         let bank = |b, f: &dyn Fn(&Bank) -> u32| u64::from(self.with_bank(place.vcpu, b, f).unwrap_or(0));
         match place.row.register {
-            Zero | Pending(_) => 0,
+            Zero | Pending(_) | Activate => 0,
             Constant(value) => value.into(),
             Unreadable => 0xdead_beaf_dead_beaf,
             Control => {
@@ -288,6 +287,7 @@ impl Vgic {
             (Pending(false), None) => self.distributor.lock().clear_pending(machine, word, bits),
             (Router, _) => self.route(place, value),
             (Target, _) => self.route_by_mask(place, bits),
+            (Activate, _) if bits != 0 => return Err(Abort),
             (SendSgi, _) => return self.send_sgi_v2(place.vcpu, bits).ok_or(Abort),
             (Control, _) => {
                 let enable = if self.version() == Version::V2 { 1 } else { 2 };
@@ -307,7 +307,7 @@ impl Vgic {
                 self.with_bank_mut(place.vcpu, b, |bank| bank.config.iter_mut().skip(half).take(1).for_each(|config| *config = bits));
                 VcpuSet::EMPTY
             }
-            (Zero | Constant(_) | Unreadable | Type | RedistributorType | OwnTarget, _) => VcpuSet::EMPTY,
+            (Zero | Activate | Constant(_) | Unreadable | Type | RedistributorType | OwnTarget, _) => VcpuSet::EMPTY,
         };
         Ok(self.mark(spis))
     }

@@ -70,21 +70,35 @@ fn widths_are_those_of_xen() {
     for (offset, size, expected) in [
         (0x000, Word, (true, true)),
         (0x000, Byte, (false, false)),
-        (0x00c, Word, (false, false)), // no register
+        (0x00c, Word, (true, true)), // no register
         (0x100, Byte, (false, false)),
         (0x200, Byte, (true, false)),
-        (0x300, Word, (true, false)),
+        (0x300, Word, (true, true)),
+        (0x300, Byte, (true, false)),
         (0x401, Byte, (true, true)),
         (0x402, Half, (false, false)),
         (0x800, Byte, (true, false)),
         (0x823, Byte, (true, true)),
         (0x822, Half, (false, false)),
         (0xf00, Word, (true, true)),
-        (0xf00, Byte, (true, false)),
+        (0xf00, Byte, (false, false)),
+        (0xfe8, Word, (false, false)),
+        (0xffc, Word, (true, false)),
         (0xf20, Word, (true, false)),
         (0x822, Word, (false, false)), // not aligned
     ] {
         assert_eq!(ok(offset, size), expected, "{offset:#x} {size:?}");
+    }
+}
+
+#[test]
+fn nothing_is_made_active_and_ppis_keep_their_trigger() {
+    let vgic = guest(1, 32);
+    assert_eq!(store(&vgic, 0, 0x304, Size::Word, 1), Err(Abort));
+    assert_eq!(store(&vgic, 0, 0x384, Size::Word, 1), Ok(VcpuSet::EMPTY));
+    for (offset, kept) in [(0xc00, 0), (0xc04, 0), (0xc08, 8), (0xc0c, 8), (0xc10, 0)] {
+        assert_eq!(store(&vgic, 0, offset, Size::Word, 8), Ok(VcpuSet::EMPTY));
+        assert_eq!(load(&vgic, 0, offset, Size::Word), Ok(kept), "{offset:#x}");
     }
 }
 
