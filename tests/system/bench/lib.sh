@@ -59,7 +59,7 @@ gate() { echo "BENCH-GATE $1"; read -r line; eval "$2" >/dev/null 2>&1; echo "BE
 # symbols: where the two kernels make hypercalls.
 symbols() { grep -F HYPERVISOR_ /proc/kallsyms | sed 's/^/Dom0 /'; in_domu "grep -F HYPERVISOR_ /proc/kallsyms" | sed 's/^/DomU /'; }
 # held 'COMMANDS': the sender's buffers while they run: how long the DomU's driver holds each (HOLD and the percentiles 0 to 100 in µs,
-# then their number), and how many it holds (OCC and the most in each ms).
+# then their number), and how many it holds (OCC and for each ms with events the most and the last).
 held() {
   in_domu "cd /sys/kernel/tracing 2>/dev/null && [ -e trace ] || mount -t tracefs t /sys/kernel/tracing; cd /sys/kernel/tracing
     echo 0 >tracing_on; echo 16384 >buffer_size_kb; echo >trace
@@ -69,10 +69,10 @@ held() {
     awk '{t=0; a=0; for(i=1;i<=NF;i++){if(!t&&\$i~/^[0-9]+\.[0-9]+:\$/){split(\$i,s,/[.:]/);t=s[1]*1000000+s[2]} if(\$i~/^skbaddr=/)a=\$i}}
       /net_dev_start_xmit: dev=eth0/{if(!(a in q)){q[a]=t;n++}}
       /consume_skb:|kfree_skb:/{if(a in q){print \"H\",t-q[a];delete q[a];n--}}
-      t{if(!z)z=t;m=int((t-z)/1000);if(n>o[m])o[m]=n;l=m}
-      END{for(m=0;m<=l;m++)if(m in o)print \"O\",m,o[m]}' trace >/tmp/held
+      t{if(!z)z=t;m=int((t-z)/1000);if(n>o[m])o[m]=n;e[m]=n+0;l=m}
+      END{for(m=0;m<=l;m++)if(m in e)print \"O\",m,o[m]+0,e[m]}' trace >/tmp/held
     sed -n 's/^H //p' /tmp/held | sort -n | awk '{v[NR]=\$1} END{printf \"HOLD\";for(p=0;p<=100;p++)printf \" %d\",v[1+int(p*(NR-1)/100)];print \"\",NR}'
-    awk '/^O/{printf \"%s%s:%s\",(c++?\" \":\"OCC \"),\$2,\$3} END{print \"\"}' /tmp/held; echo >trace" 120
+    awk '/^O/{printf \"%s%s:%s:%s\",(c++?\" \":\"OCC \"),\$2,\$3,\$4} END{print \"\"}' /tmp/held; echo >trace" 120
 }
 # busy MS AFTER-MS: nothing else runs in Dom0 for so long, from then on.
 busy() {

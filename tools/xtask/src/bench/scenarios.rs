@@ -131,7 +131,7 @@ pub const WATCHED: &[Watched] = &[
     Watched {
         name: "hold_stalled",
         title: "TCP without segmentation offload, while Dom0 does something else for 100 ms",
-        commands: "held \"busy 100 100; iperf3 -c $g -R -n 6M\"; offload on",
+        commands: "held \"busy 100 50; iperf3 -c $g -R -n 6M\"; offload on",
     },
     Watched {
         name: "hold_udp",
