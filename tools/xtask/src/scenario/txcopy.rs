@@ -16,10 +16,10 @@ pub const ALL: &[Scenario] = &[
         setup.hypervisor = guests::guests()?.xen();
         Ok(())
     }),
-    Scenario::new("txcopy-smp", |machine| hardship::smp(machine, 5)).ours().on(hardship::four_cpus),
+    Scenario::new("txcopy-smp", |machine| hardship::smp(machine, 3)).ours().on(hardship::four_cpus),
     Scenario::new("txcopy-smp-20", |machine| hardship::smp(machine, 20)).ours().long().on(hardship::four_cpus),
     Scenario::new("txcopy-stall", hardship::stall).ours(),
-    Scenario::new("txcopy-cycles-5", |machine| hardship::cycles(machine, 5)).ours(),
+    Scenario::new("txcopy-cycles-5", |machine| hardship::cycles(machine, 5)).ours().long(),
     Scenario::new("txcopy-cycles-100", |machine| hardship::cycles(machine, 100)).ours().long(),
     Scenario::new("txcopy-destroy", |machine| hardship::destroy(machine, &[hardship::DETACHED])).ours(),
     Scenario::new("txcopy-crash", |machine| hardship::destroy(machine, &["xl destroy domu1", hardship::CRASHED, hardship::REBOOTED]))
