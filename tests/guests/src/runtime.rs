@@ -7,6 +7,7 @@ pub mod console;
 pub mod control;
 pub mod cpu;
 pub mod gic;
+mod gic_v2;
 mod head;
 pub mod hypercall;
 pub mod page;

@@ -50,7 +50,7 @@ struct Tally {
 /// Runs the tests; the last line it prints is the summary.
 pub fn test(options: &Options) -> Result<()> {
     if options.scenarios == ["abi"] {
-        return abi::abi(options.renew, options.all);
+        return abi::abi(options.renew, options.all, options.gic);
     }
     let scenarios = scenario::all();
     if options.list {

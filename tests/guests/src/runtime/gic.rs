@@ -1,8 +1,8 @@
-//! GICv3: redistributor, CPU interface, and a count of every interrupt taken.
+//! The interrupt controller, a GICv3 or a GICv2 (`gic_v2`), and a count of every interrupt taken.
 
-use super::{cpu, platform};
+use super::{cpu, gic_v2, platform};
 use core::arch::asm;
-use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use guest_abi::arch_arm::{GUEST_TIMER_PHYS_NS_PPI, GUEST_TIMER_VIRT_PPI};
 pub use platform::redistributor;
 
@@ -17,8 +17,20 @@ const GICR_IGROUPR0: u64 = SGI_FRAME + 0x80;
 const GICR_ISENABLER0: u64 = SGI_FRAME + 0x100;
 const GICR_ICENABLER0: u64 = SGI_FRAME + 0x180;
 
+static IS_V2: AtomicBool = AtomicBool::new(false);
+
+/// Whether it is a GICv2.
+pub fn is_v2() -> bool {
+    IS_V2.load(Relaxed)
+}
+
 /// Makes this vCPU take interrupts of group 1; all are still disabled.
 pub fn init_cpu(index: usize) {
+    // Without a GICv3 the CPU has no system registers for one (`ID_AA64PFR0_EL1.GIC`).
+    IS_V2.store(cpu::read_sysreg!("id_aa64pfr0_el1") >> 24 & 0xf == 0, Relaxed);
+    if is_v2() {
+        return gic_v2::init_cpu(index);
+    }
     if index == 0 {
         // GICD_CTLR: ARE, group 1.
         write32(platform::distributor(), 0x12);
@@ -35,11 +47,17 @@ pub fn init_cpu(index: usize) {
 
 /// Enables an SGI or PPI of this vCPU.
 pub fn enable(intid: u32) {
+    if is_v2() {
+        return gic_v2::set_enabled(intid, true);
+    }
     write32(redistributor(cpu::index()) + GICR_ISENABLER0, 1 << intid);
 }
 
 /// Disables an SGI or PPI of this vCPU.
 pub fn disable(intid: u32) {
+    if is_v2() {
+        return gic_v2::set_enabled(intid, false);
+    }
     write32(redistributor(cpu::index()) + GICR_ICENABLER0, 1 << intid);
 }
 
@@ -50,12 +68,17 @@ pub fn count(index: usize, intid: u32) -> u32 {
 
 /// `ICC_SGI1R_EL1` with a raw value.
 pub fn send_sgi(value: u64) {
+    if is_v2() {
+        return gic_v2::send_sgi(value);
+    }
     cpu::write_sysreg!("icc_sgi1r_el1", value);
 }
 
 /// Takes one interrupt. Timers are masked at their source, for their level stays up.
 pub(super) fn on_irq() {
-    let intid = cpu::read_sysreg!("icc_iar1_el1");
+    let name = if is_v2() { gic_v2::acknowledge().into() } else { cpu::read_sysreg!("icc_iar1_el1") };
+    // With a GICv2's SGIs comes the number of their sender.
+    let intid = if is_v2() { name & 0x3ff } else { name };
     if let Some(count) = COUNTS[cpu::index()].get(intid as usize) {
         count.fetch_add(1, Relaxed);
     }
@@ -65,8 +88,13 @@ pub(super) fn on_irq() {
     if intid == u64::from(GUEST_TIMER_PHYS_NS_PPI) {
         cpu::write_sysreg!("cntp_ctl_el0", 3);
     }
-    if intid < 1020 {
-        cpu::write_sysreg!("icc_eoir1_el1", intid);
+    if intid >= 1020 {
+        return;
+    }
+    if is_v2() {
+        gic_v2::complete(name as u32);
+    } else {
+        cpu::write_sysreg!("icc_eoir1_el1", name);
     }
 }
 
@@ -74,4 +102,12 @@ pub(super) fn on_irq() {
 pub fn write32(address: u64, value: u32) {
     // SAFETY: Device memory of the interrupt controller, no Rust object.
     unsafe { asm!("str {:w}, [{}]", "dsb sy", in(reg) value, in(reg) address, options(nostack)) };
+}
+
+/// Reads a word of the interrupt controller.
+pub fn read32(address: u64) -> u32 {
+    let value;
+    // SAFETY: Device memory of the interrupt controller, no Rust object.
+    unsafe { asm!("ldr {:w}, [{}]", "dsb sy", out(reg) value, in(reg) address, options(nostack)) };
+    value
 }

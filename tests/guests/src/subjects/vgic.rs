@@ -1,5 +1,5 @@
-//! The virtual GICv3 register by register (misuse A04, A08): what is read at every offset and width, and what sticks. And the holes
-//! of the guest's address map around it.
+//! The virtual GICv3 register by register (misuse A04, A08): what is read at every offset and width, and what sticks. And the holes of
+//! the guest's address map around it. `v2` is the same for a GICv2.
 
 use crate::runtime::gic;
 use crate::runtime::probe::{self, Fault, Outcome};
@@ -7,7 +7,12 @@ use crate::verdict::Test;
 use core::fmt;
 use guest_abi::arch_arm::*;
 
+mod v2;
+
 pub fn run(test: &mut Test) {
+    if gic::is_v2() {
+        return v2::run(test);
+    }
     let regions = [
         ("gicd", GUEST_GICV3_GICD_BASE, 0x1_0000),
         ("gicr", gic::redistributor(0), 0x1_0000),
