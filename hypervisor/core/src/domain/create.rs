@@ -140,6 +140,8 @@ impl Hypervisor {
 
     /// Allocates the vCPUs of a domain, all down; once.
     pub fn create_vcpus(&self, domain: &Domain) -> Result<(), Errno> {
+        // Two calls at once make one set; and whether it is paused is decided under the lock that pausing takes.
+        let life = domain.life.lock();
         if !domain.vcpus().is_empty() {
             return Ok(());
         }
@@ -157,8 +159,6 @@ impl Hypervisor {
                 }
             }
         }
-        // Whether it is paused is decided under the lock that pausing takes.
-        let life = domain.life.lock();
         for vcpu in &vcpus {
             if life.pauses > 0 {
                 vcpu.set(PAUSED);

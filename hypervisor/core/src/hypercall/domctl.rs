@@ -26,13 +26,18 @@ mod tests;
 pub use info::domain_info;
 pub use vcpu::write_bitmap;
 
-/// What a command answers: done, or to be continued with the same arguments.
+/// What a command answers: done, or to be continued.
 pub enum Step {
     /// x0.
     Done(i64),
     /// Execute again.
     Again,
+    /// Execute again, to see whether what was begun has come about.
+    Wait,
 }
+
+/// The second argument of a call that waits; a number that no toolstack passes by chance.
+const WAITS: u64 = 0x7761_6974;
 
 /// One call: who, on what, and where its payload is.
 pub struct Request<'a> {
@@ -40,6 +45,8 @@ pub struct Request<'a> {
     caller: &'a Caller<'a>,
     at: u64,
     header: Domctl,
+    /// It has begun before: see [`Step::Wait`].
+    waits: bool,
 }
 
 impl Request<'_> {
@@ -67,15 +74,16 @@ impl Request<'_> {
 
 /// `-EACCES` wrong interface version, `-EPERM` unprivileged, `-ESRCH` no such domain, `-ENOSYS` unknown command.
 pub fn domctl(hv: &Hypervisor, caller: &Caller<'_>, args: Args) -> Outcome {
-    let [at, ..] = args;
-    match header(hv, caller, at).and_then(|request| run(&request)) {
+    let [at, progress, ..] = args;
+    match header(hv, caller, at, progress == WAITS).and_then(|request| run(&request)) {
         Ok(Step::Done(value)) => Outcome::Return(value),
         Ok(Step::Again) => Outcome::Again(args),
+        Ok(Step::Wait) => Outcome::Again([at, WAITS, 0, 0, 0]),
         Err(error) => Err(error).into(),
     }
 }
 
-fn header<'a>(hv: &'a Hypervisor, caller: &'a Caller<'a>, at: u64) -> Result<Request<'a>, Errno> {
+fn header<'a>(hv: &'a Hypervisor, caller: &'a Caller<'a>, at: u64, waits: bool) -> Result<Request<'a>, Errno> {
     let header = caller.memory.read(GuestPtr::<Domctl>::new(at)).map_err(|Fault| Errno::EFAULT)?;
     if header.interface_version != abi::XEN_DOMCTL_INTERFACE_VERSION {
         return Err(Errno::EACCES);
@@ -85,7 +93,7 @@ fn header<'a>(hv: &'a Hypervisor, caller: &'a Caller<'a>, at: u64) -> Result<Req
         let exists = header.cmd == abi::XEN_DOMCTL_CREATEDOMAIN || hv.domains.get(DomainId(header.domain)).is_some();
         return Err(if exists { Errno::EPERM } else { Errno::ESRCH });
     }
-    Ok(Request { hv, caller, at, header })
+    Ok(Request { hv, caller, at, header, waits })
 }
 
 fn run(request: &Request<'_>) -> Result<Step, Errno> {

@@ -3,6 +3,7 @@
 use super::*;
 use crate::addr::{DomainId, MachineAddr};
 use crate::frames::FrameKind;
+use crate::hypercall::Outcome;
 use crate::vgic::{HardwareGic, Version};
 use guest_abi::arch_arm::{self as arch, ArchDomainConfig};
 
@@ -209,6 +210,44 @@ fn nobody_destroys_or_pauses_himself_and_nobody_else_may() {
     let call = |at| bed.hypercall(&dom0, hypercall::DOMCTL, [at, 0, 0, 0, 0]).0;
     assert_eq!(call(Testbed::va(0, 0)), Errno::EACCES.to_return(), "another interface version");
     assert_eq!(call(8), Errno::EFAULT.to_return());
+}
+
+#[test]
+fn pausing_waits_outside_the_hypervisor_for_a_vcpu_that_runs() {
+    let bed = Testbed::new(Policy::Silo);
+    let (dom0, guest) = (bed.domain(0, 1), bed.domain(1, 1));
+    let header = abi::Domctl {
+        cmd: abi::XEN_DOMCTL_PAUSEDOMAIN,
+        interface_version: abi::XEN_DOMCTL_INTERFACE_VERSION,
+        domain: 1,
+        ..Default::default()
+    };
+    bed.poke(&dom0, Testbed::va(0, CALL), &[header]);
+    let call = |args| bed.hvc(&dom0, hypercall::DOMCTL, args);
+    let pauses = || guest.life.lock().pauses;
+    let (vcpu, before) = (guest.vcpu(0).unwrap(), pauses());
+    vcpu.set_running_on(Some(crate::addr::CpuId(1)));
+    let Outcome::Again(wait) = call([Testbed::va(0, CALL), 0, 0, 0, 0]) else { panic!("it runs still") };
+    assert_eq!(call(wait), Outcome::Again(wait));
+    assert_eq!(pauses(), before + 1, "paused once");
+    vcpu.set_running_on(None);
+    assert_eq!((call(wait), pauses()), (Outcome::Return(0), before + 1));
+}
+
+#[test]
+fn two_that_allocate_vcpus_at_once_make_one_set() {
+    let bed = Testbed::new(Policy::Silo);
+    let dom0 = bed.domain(0, 1);
+    assert_eq!(domctl(&bed, &dom0, abi::XEN_DOMCTL_CREATEDOMAIN, 0, &wanted()), 0);
+    let domain = bed.hv.domains.get(DomainId(named(&bed, &dom0))).unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| bed.hv.create_vcpus(&domain).unwrap());
+        }
+    });
+    let slots: Vec<_> = domain.vcpus().iter().map(|vcpu| vcpu.sched.0).collect();
+    let new = bed.hv.sched.add(0, domain.id, domain.vmid, 0).unwrap();
+    assert_eq!((slots.len(), new.sched.0), (2, slots[1] + 1), "no unit is left over");
 }
 
 #[test]
