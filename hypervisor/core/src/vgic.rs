@@ -195,7 +195,9 @@ impl Vgic {
     pub fn fill(&self, machine: &dyn Machine, vcpu: u32, lrs: &mut dyn ListRegisters) -> Filled {
         let Some(gic) = self.vcpus.get(vcpu as usize) else { return Filled::default() };
         let filled = gic.fill(machine, &self.distributor, vcpu, lrs);
-        self.mark(filled.notice);
+        if !filled.notice.is_empty() {
+            self.mark(filled.notice);
+        }
         filled
     }
 

@@ -131,5 +131,10 @@ pub(super) fn bit(n: u32) -> u32 {
 
 /// The numbers of the set bits, ascending.
 pub(super) fn ones(bits: u32) -> impl Iterator<Item = u32> {
-    (0..u32::BITS).filter(move |n| bits & 1 << n != 0)
+    let mut left = bits;
+    core::iter::from_fn(move || {
+        let first = (left != 0).then(|| left.trailing_zeros())?;
+        left &= left - 1;
+        Some(first)
+    })
 }

@@ -24,7 +24,7 @@ pub(super) struct VcpuGic {
     spi_work: AtomicBool,
     /// Interrupts are ready that did not fit into the list registers.
     overflow: AtomicBool,
-    /// Which list registers are in use.
+    /// [`CpuState::used`], for those without the lock.
     used: AtomicU32,
 }
 
@@ -33,8 +33,10 @@ pub(super) struct VcpuGic {
 pub(super) struct CpuState {
     /// SGIs and PPIs, INTID 0 to 31.
     pub private: Bank,
-    /// What each list register holds.
-    slots: [Option<u32>; MAX_LIST_REGISTERS],
+    /// Which interrupt is in each list register that is in use.
+    slots: [u32; MAX_LIST_REGISTERS],
+    /// Which list registers are in use.
+    used: u32,
 }
 
 /// What came of filling list registers.
@@ -85,26 +87,14 @@ impl VcpuGic {
         self.dirty.store(false, Ordering::SeqCst);
         let mut state = self.state.lock();
         let state = &mut *state;
-        let registers = lrs.count().min(MAX_LIST_REGISTERS);
-        let slots = state.slots.get_mut(..registers).unwrap_or_default();
         let spi_work = self.spi_work.load(Ordering::SeqCst) && self.spi_work.swap(false, Ordering::SeqCst);
-        let spis = spi_work || slots.iter().flatten().any(|intid| *intid >= BANK);
+        let spis = spi_work || state.holds_spi();
         let mut distributor = spis.then(|| distributor.lock());
-        let mut filling = Filling { machine, me, private: &mut state.private, spis: distributor.as_deref_mut(), notice: VcpuSet::EMPTY };
-        let mut held = [None; MAX_LIST_REGISTERS];
-        let held = held.get_mut(..registers).unwrap_or_default();
-        filling.settle(slots, held, lrs);
-        let left = filling.load(slots, held, lrs);
+        let mut filling = Filling { machine, me, state, spis: distributor.as_deref_mut(), notice: VcpuSet::EMPTY };
+        filling.settle(lrs);
+        let left = filling.load(lrs);
         let notice = filling.notice;
-        let mut used = 0;
-        for (n, (slot, held)) in slots.iter_mut().zip(held).enumerate() {
-            if held.is_none() {
-                *slot = None;
-            } else {
-                used |= 1 << n;
-            }
-        }
-        self.used.store(used, Ordering::Relaxed);
+        self.used.store(state.used, Ordering::Relaxed);
         self.overflow.store(left.is_some(), Ordering::SeqCst);
         if left.is_some() && spis {
             self.spi_work.store(true, Ordering::SeqCst);
@@ -118,12 +108,14 @@ impl VcpuGic {
         let mut state = self.state.lock();
         let mut distributor = distributor.lock();
         let mut notice = VcpuSet::EMPTY;
+        let used = core::mem::take(&mut state.used);
         for n in 0..lrs.count().min(MAX_LIST_REGISTERS) {
             let lr = ListRegister(lrs.read(n));
             lrs.write(n, 0);
-            if let Some(intid) = state.slots.get_mut(n).and_then(Option::take)
-                && let Some((bank, bit)) = distributor.bank_mut(intid)
+            if used & 1 << n != 0
+                && let Some((bank, bit)) = distributor.bank_mut(state.slot(n))
             {
+                let intid = state.slot(n);
                 if lr.is_active() && lr.is_hardware() {
                     machine.spi_deactivate(intid);
                 }
@@ -150,11 +142,21 @@ impl VcpuGic {
     }
 }
 
+impl CpuState {
+    fn slot(&self, n: usize) -> u32 {
+        self.slots.get(n).copied().unwrap_or(0)
+    }
+
+    fn holds_spi(&self) -> bool {
+        ones(self.used).any(|n| self.slot(n as usize) >= BANK)
+    }
+}
+
 /// One run of [`VcpuGic::fill`].
 struct Filling<'a> {
     machine: &'a dyn Machine,
     me: u32,
-    private: &'a mut Bank,
+    state: &'a mut CpuState,
     spis: Option<&'a mut Distributor>,
     notice: VcpuSet,
 }
@@ -168,22 +170,27 @@ struct Candidate {
 
 impl Filling<'_> {
     /// Looks at what the list registers in use hold now.
-    fn settle(&mut self, slots: &[Option<u32>], held: &mut [Option<ListRegister>], lrs: &mut dyn ListRegisters) {
+    fn settle(&mut self, lrs: &mut dyn ListRegisters) {
+        if self.state.used == 0 {
+            return;
+        }
         let empty = lrs.empty();
-        for (n, (slot, held)) in slots.iter().zip(held).enumerate() {
-            let Some(intid) = *slot else { continue };
-            let old = if empty & 1 << n != 0 { ListRegister(0) } else { ListRegister(lrs.read(n)) };
-            let new = self.settle_one(intid, old);
-            if new != Some(old) && empty & 1 << n == 0 {
-                lrs.write(n, new.map_or(0, |lr| lr.0));
+        for n in ones(self.state.used) {
+            let is_empty = empty & 1 << n != 0;
+            let old = ListRegister(if is_empty { 0 } else { lrs.read(n as usize) });
+            let new = self.settle_one(self.state.slot(n as usize), old);
+            if new != Some(old) && !is_empty {
+                lrs.write(n as usize, new.map_or(0, |lr| lr.0));
             }
-            *held = new;
+            if new.is_none() {
+                self.state.used &= !(1 << n);
+            }
         }
     }
 
     fn settle_one(&mut self, intid: u32, lr: ListRegister) -> Option<ListRegister> {
         if intid < BANK {
-            return self.private.settle(self.machine, intid, intid, lr, true);
+            return self.state.private.settle(self.machine, intid, intid, lr, true);
         }
         let spis = self.spis.as_deref_mut()?;
         let here = spis.target(intid) == Some(self.me);
@@ -196,51 +203,55 @@ impl Filling<'_> {
     }
 
     /// Puts the most urgent interrupts into list registers: the most urgent one that found no place.
-    fn load(&mut self, slots: &mut [Option<u32>], held: &mut [Option<ListRegister>], lrs: &mut dyn ListRegisters) -> Option<Candidate> {
+    fn load(&mut self, lrs: &mut dyn ListRegisters) -> Option<Candidate> {
         // Each turn fills a free register or replaces what a register holds by something more urgent.
         for _ in 0..2 * MAX_LIST_REGISTERS {
             let best = self.best()?;
-            let Some(n) = place(best, held) else { return Some(best) };
-            if let (Some(intid), Some(lr)) = (slots.get(n).copied().flatten(), held.get(n).copied().flatten()) {
-                self.unload(intid, lr);
+            let Some(n) = self.place(best, lrs) else { return Some(best) };
+            if self.state.used & 1 << n != 0 {
+                self.unload(self.state.slot(n), ListRegister(lrs.read(n)));
             }
             let lr = self.take(best.intid)?;
             lrs.write(n, lr.0);
-            if let (Some(slot), Some(held)) = (slots.get_mut(n), held.get_mut(n)) {
-                (*slot, *held) = (Some(best.intid), Some(lr));
+            if let Some(slot) = self.state.slots.get_mut(n) {
+                *slot = best.intid;
+                self.state.used |= 1 << n;
             }
         }
         self.best()
     }
 
+    /// A free list register, or the one that holds the least urgent interrupt that may be taken out for `candidate`.
+    fn place(&self, candidate: Candidate, lrs: &dyn ListRegisters) -> Option<usize> {
+        let used = self.state.used;
+        let free = used.trailing_ones() as usize;
+        if free < lrs.count().min(MAX_LIST_REGISTERS) {
+            return Some(free);
+        }
+        let taken = ones(used).map(|n| (n as usize, ListRegister(lrs.read(n as usize))));
+        let less_urgent = taken.filter(|(_, lr)| lr.is_pending() && !lr.is_active() && lr.priority() > candidate.priority);
+        less_urgent.max_by_key(|(_, lr)| lr.priority()).map(|(n, _)| n)
+    }
+
     /// The most urgent interrupt that is ready: the lowest priority value, then the lowest number.
     fn best(&self) -> Option<Candidate> {
-        let private = ones(self.private.ready()).map(|n| Candidate { priority: self.private.priority(n), intid: n }).min();
+        let private = ones(self.state.private.ready()).map(|n| Candidate { priority: self.state.private.priority(n), intid: n }).min();
         let spi = self.spis.as_deref().and_then(|spis| spis.best(self.me)).map(|(priority, intid)| Candidate { priority, intid });
         private.into_iter().chain(spi).min()
     }
 
     fn take(&mut self, intid: u32) -> Option<ListRegister> {
         if intid < BANK {
-            return Some(self.private.load(intid, intid));
+            return Some(self.state.private.load(intid, intid));
         }
         self.spis.as_deref_mut()?.load(intid, self.me)
     }
 
     fn unload(&mut self, intid: u32, lr: ListRegister) {
         if intid < BANK {
-            self.private.unload(intid, lr);
+            self.state.private.unload(intid, lr);
         } else if let Some((bank, n)) = self.spis.as_deref_mut().and_then(|spis| spis.bank_mut(intid)) {
             bank.unload(n, lr);
         }
     }
-}
-
-/// A free register, or the one that holds the least urgent interrupt that may be taken out for `candidate`.
-fn place(candidate: Candidate, held: &[Option<ListRegister>]) -> Option<usize> {
-    held.iter().position(Option::is_none).or_else(|| {
-        let taken = held.iter().enumerate().filter_map(|(n, lr)| lr.map(|lr| (n, lr)));
-        let less_urgent = taken.filter(|(_, lr)| lr.is_pending() && !lr.is_active() && lr.priority() > candidate.priority);
-        less_urgent.max_by_key(|(_, lr)| lr.priority()).map(|(n, _)| n)
-    })
 }

@@ -2,6 +2,8 @@
 //!
 //! Source: GICv3 specification IHI 0069H, 12.4.8 (`ICH_LR<n>_EL2`), 12.4.4 (`ICH_HCR_EL2`) and 12.4.5 (`ICH_ELRSR_EL2`).
 
+use super::bank::ones;
+
 /// The most list registers an implementation has.
 pub const MAX_LIST_REGISTERS: usize = 16;
 
@@ -74,8 +76,8 @@ impl ListRegisters for SavedListRegisters<'_> {
 
 /// Whether an interrupt is pending in any list register: with one, WFI must not block.
 pub fn any_pending(lrs: &dyn ListRegisters) -> bool {
-    let empty = lrs.empty();
-    (0..lrs.count()).filter(|n| empty & 1 << n == 0).any(|n| ListRegister(lrs.read(n)).is_pending())
+    let occupied = !lrs.empty() & ((1 << lrs.count().min(MAX_LIST_REGISTERS)) - 1);
+    ones(occupied).any(|n| ListRegister(lrs.read(n as usize)).is_pending())
 }
 
 const INTID: u64 = 0xffff_ffff;

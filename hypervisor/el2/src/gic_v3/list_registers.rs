@@ -53,7 +53,12 @@ numbered!(
 
 /// The numbers of the bits that are set.
 fn bits(set: u32) -> impl Iterator<Item = usize> {
-    (0..MAX_LIST_REGISTERS).filter(move |n| set & 1 << n != 0)
+    let mut left = set & ((1 << MAX_LIST_REGISTERS) - 1);
+    core::iter::from_fn(move || {
+        let first = (left != 0).then(|| left.trailing_zeros() as usize)?;
+        left &= left - 1;
+        Some(first)
+    })
 }
 
 /// Stores the virtual interface of the vCPU that ran, and switches it off. `used` are the list registers that may hold something: bit n is
