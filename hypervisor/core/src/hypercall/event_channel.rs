@@ -60,9 +60,10 @@ impl Request<'_> {
     fn send(&self) -> Answer {
         let abi::Send { port } = self.read()?;
         let domain = self.caller.domain;
-        match domain.events.send(self.hv.machine, port)? {
-            Delivery::Local(notify) => self.hv.deliver(domain, notify),
-            Delivery::Remote(to) => {
+        match domain.events.send(self.hv.machine, port) {
+            Err(error) => return Err(error.into()),
+            Ok(Delivery::Local(notify)) => self.hv.deliver(domain, notify),
+            Ok(Delivery::Remote(to)) => {
                 if let Some(remote) = self.hv.domains.get(to.domain) {
                     let notify = remote.events.deliver(self.hv.machine, to.port, Peer { domain: domain.id, port });
                     self.hv.deliver(&remote, notify);
