@@ -4,6 +4,7 @@
 //! silently skips the update when it is not mapped just then.
 
 use crate::addr::{GuestVa, MachineAddr, Mfn, PAGE_SIZE};
+use crate::domain::Domain;
 use crate::frames::FrameTable;
 use crate::guest_memory::Fault;
 use crate::hypercall::Caller;
@@ -13,6 +14,7 @@ use crate::sched::RunstateTimes;
 use crate::vcpu::Vcpu;
 use core::sync::atomic::Ordering;
 use guest_abi::xen::VMASST_TYPE_RUNSTATE_UPDATE_FLAG;
+use zerocopy::IntoBytes;
 
 /// Bytes of `vcpu_runstate_info`.
 const SIZE: u64 = 48;
@@ -21,12 +23,13 @@ const ENTRY_TIME: usize = 8;
 const UPDATE: u64 = 1 << 63;
 
 impl Hypervisor {
-    /// Writes the runstate of a vCPU that starts or stops running to where the guest wants it.
-    pub fn publish_runstate(&self, vcpu: &Vcpu) {
+    /// Writes the runstate of a vCPU that starts or stops running to where the guest wants it. As Xen does, the time in the state that
+    /// begins is not counted: it is what has passed since `state_entry_time`.
+    pub fn publish_runstate(&self, domain: &Domain, vcpu: &Vcpu) {
         if !vcpu.has_runstate.load(Ordering::Acquire) {
             return;
         }
-        let (Some(times), Some(domain)) = (self.sched.runstate(vcpu.sched, self.now()), self.domain_of(vcpu.vmid)) else { return };
+        let Some(times) = self.sched.runstate_before(vcpu.sched) else { return };
         if let Some(area) = &*vcpu.runstate.lock() {
             area.write(self.machine, &times, domain.assists(VMASST_TYPE_RUNSTATE_UPDATE_FLAG));
         }
@@ -70,25 +73,31 @@ impl Area {
 
     /// Writes the times; with `flag` the guest can tell that an update is under way.
     pub fn write(&self, machine: &dyn Machine, times: &RunstateTimes, flag: bool) {
-        let mut bytes = [0; SIZE as usize];
         let [running, runnable, blocked, offline] = times.time;
-        let words = [times.state as u64, times.since, running, runnable, blocked, offline];
-        for (to, word) in bytes.chunks_exact_mut(8).zip(words) {
-            to.copy_from_slice(&word.to_le_bytes());
-        }
+        let since = if flag { times.since | UPDATE } else { times.since };
+        let words = [times.state as u64, since, running, runnable, blocked, offline];
         if flag {
-            self.store(machine, ENTRY_TIME, &(times.since | UPDATE).to_le_bytes());
+            self.set_entry_time(machine, since);
             core::sync::atomic::fence(Ordering::SeqCst);
         }
-        let (before, after) = bytes.split_at(ENTRY_TIME);
-        let (entry_time, after) = after.split_at(8);
-        self.store(machine, 0, before);
-        self.store(machine, ENTRY_TIME + 8, after);
-        core::sync::atomic::fence(Ordering::SeqCst);
-        self.store(machine, ENTRY_TIME, entry_time);
+        self.store(machine, 0, words.as_bytes());
+        if flag {
+            core::sync::atomic::fence(Ordering::SeqCst);
+            self.set_entry_time(machine, times.since);
+        }
+    }
+
+    fn set_entry_time(&self, machine: &dyn Machine, time: u64) {
+        match self.first.checked_add(ENTRY_TIME as u64) {
+            Some(at) if self.second.is_none() && at.is_aligned(8) => machine.store_u64(at, time),
+            _ => self.store(machine, ENTRY_TIME, time.as_bytes()),
+        }
     }
 
     fn store(&self, machine: &dyn Machine, offset: usize, bytes: &[u8]) {
+        if self.second.is_none() {
+            return machine.write(MachineAddr(self.first.0.saturating_add(offset as u64)), bytes);
+        }
         let in_first = self.split.saturating_sub(offset).min(bytes.len());
         let (head, tail) = bytes.split_at(in_first);
         if let Some(at) = self.first.checked_add(offset as u64).filter(|_| !head.is_empty()) {

@@ -46,8 +46,6 @@ pub struct Vcpu {
     pub poll_deadline: AtomicU64,
     /// How far cache maintenance by set and way came that is not finished, a guest frame number.
     pub cache_flush: AtomicU64,
-    /// Whether the scheduler has an alarm for it.
-    pub has_alarm: AtomicBool,
     flags: AtomicU32,
     running_on: AtomicU8,
 }
@@ -67,7 +65,6 @@ impl Vcpu {
             has_runstate: AtomicBool::new(false),
             poll_deadline: AtomicU64::new(0),
             cache_flush: AtomicU64::new(0),
-            has_alarm: AtomicBool::new(false),
             flags: AtomicU32::new(DOWN),
             running_on: AtomicU8::new(NOWHERE),
         }

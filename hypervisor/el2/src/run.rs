@@ -9,7 +9,7 @@ use core::sync::atomic::Ordering;
 use xenolith_core::addr::CpuId;
 use xenolith_core::domain::Domain;
 use xenolith_core::hypervisor::Hypervisor;
-use xenolith_core::sched::Nanos;
+use xenolith_core::sched::{Asked, Nanos, Next, Turn};
 use xenolith_core::vcpu::{BLOCKED, Vcpu};
 use xenolith_core::vgic::list_register::any_pending;
 
@@ -34,8 +34,8 @@ pub struct Runner {
     loaded: Option<Loaded>,
     /// Which vCPU of each VMID ran here last: another one's stage-1 TLB entries are not its own.
     last_of_vmid: [u32; 256],
-    /// What the timer of EL2 is set to, in ticks.
-    deadline: Option<u64>,
+    /// When the timer of EL2 fires, in system time. It is moved only forth: see `sched`.
+    deadline: Nanos,
     interrupts: Lines,
 }
 
@@ -54,7 +54,7 @@ enum After {
 impl Runner {
     /// The CPU that this runs on.
     pub fn new(hv: &'static Hypervisor, cpu: CpuId, interrupts: Lines) -> Self {
-        Self { hv, cpu, loaded: None, last_of_vmid: [NONE; 256], deadline: None, interrupts }
+        Self { hv, cpu, loaded: None, last_of_vmid: [NONE; 256], deadline: Nanos::MAX, interrupts }
     }
 
     /// Runs guests for ever.
@@ -79,34 +79,39 @@ impl Runner {
                 hv.notice(&loaded.vcpu);
             }
         }
-        let now = hv.now();
         // Asked anew from here on.
-        hv.sched.must_schedule(self.cpu);
-        let next = hv.sched.schedule(self.cpu, now);
-        let stays = match (&next.vcpu, &self.loaded) {
-            (Some(next), Some(loaded)) => Arc::ptr_eq(next, &loaded.vcpu),
-            _ => !next.save,
-        };
-        if !stays && let Some(loaded) = self.loaded.take() {
-            loaded.save(hv);
-        } else if next.vcpu.is_none()
-            && let Some(loaded) = &self.loaded
-        {
-            loaded.set_alarm(hv);
-        }
-        if let Some(cpu) = next.kick {
-            hv.machine.kick(cpu);
-        }
-        let runs = match next.vcpu {
-            None => false,
-            Some(vcpu) if stays && self.loaded.is_some() => {
-                Loaded::resumed(hv, &vcpu);
+        hv.sched.asked(self.cpu);
+        let Next { turn, kick } = hv.sched.schedule(self.cpu, hv.now());
+        let runs = match turn {
+            Turn::GoesOn => true,
+            Turn::Resumes => {
+                self.loaded.iter().for_each(|loaded| loaded.publish_runstate(hv));
                 true
             }
-            Some(vcpu) => self.load(vcpu),
+            Turn::Loads(vcpu) => {
+                self.unload();
+                self.load(vcpu)
+            }
+            Turn::Idles => {
+                self.loaded.iter().for_each(|loaded| loaded.set_alarm(hv));
+                false
+            }
+            Turn::GivesUp => {
+                self.unload();
+                false
+            }
         };
+        if let Some(cpu) = kick {
+            hv.machine.kick(cpu);
+        }
         self.set_deadline();
         runs
+    }
+
+    fn unload(&mut self) {
+        if let Some(loaded) = self.loaded.take() {
+            loaded.save(self.hv);
+        }
     }
 
     fn load(&mut self, vcpu: Arc<Vcpu>) -> bool {
@@ -126,15 +131,18 @@ impl Runner {
             }
             let exit = vectors::enter_guest(loaded.context());
             let after = self.handle(exit);
-            if after == After::Reschedule || self.hv.sched.must_schedule(self.cpu) {
-                return;
+            match self.hv.sched.asked(self.cpu) {
+                _ if after == After::Reschedule => return,
+                Asked::Nothing => {}
+                Asked::Deadline => self.set_deadline(),
+                Asked::Schedule => return,
             }
         }
     }
 
     /// Waits for an interrupt. The registers of the last vCPU may stay loaded, its virtual timer running.
     fn idle(&mut self) {
-        if !self.hv.sched.must_schedule(self.cpu) {
+        if self.hv.sched.asked(self.cpu) == Asked::Nothing {
             // SAFETY: waits; interrupts are masked but wake.
             unsafe { asm!("dsb sy", "wfi", options(nomem, nostack, preserves_flags)) };
             barrier::isb();
@@ -142,20 +150,18 @@ impl Runner {
         }
     }
 
-    /// Sets EL2's timer to the next time that this CPU must look at something.
+    /// Sees to it that EL2's timer fires when this CPU must look at something.
     fn set_deadline(&mut self) {
         let hv = self.hv;
-        let mut at = hv.sched.deadline(self.cpu, hv.now()).map(|at| hv.clock.ticks(at));
-        let mut sooner = |other: Option<u64>| at = at.into_iter().chain(other).min();
-        if let Some(loaded) = &self.loaded {
-            sooner(loaded.vcpu.timer.lock().physical_deadline());
+        let mut at = hv.sched.deadline(self.cpu).unwrap_or(Nanos::MAX);
+        if let Some(ticks) = self.loaded.as_ref().and_then(|loaded| loaded.physical_deadline) {
+            at = at.min(hv.clock.nanos(ticks));
         }
         if self.cpu.0 == 0 {
-            let bite = hv.next_bite.load(Ordering::Relaxed);
-            sooner((bite != Nanos::MAX).then(|| hv.clock.ticks(bite)));
+            at = at.min(hv.next_bite.load(Ordering::Relaxed));
         }
-        if at != self.deadline {
-            timer::set_deadline(at);
+        if at < self.deadline {
+            timer::set_deadline(Some(hv.clock.ticks(at)));
             self.deadline = at;
         }
     }
@@ -163,12 +169,12 @@ impl Runner {
     /// EL2's timer fired: alarms of vCPUs that do not run, the end of a time slice, watchdogs.
     fn timer_fired(&mut self) {
         let hv = self.hv;
-        self.deadline = None;
+        self.deadline = Nanos::MAX;
         timer::set_deadline(None);
         if self.cpu.0 == 0 && hv.next_bite.load(Ordering::Relaxed) <= hv.now() {
             hv.check_watchdogs();
         }
-        if let Some(loaded) = &self.loaded {
+        if let Some(loaded) = &mut self.loaded {
             loaded.expire_physical(hv);
         }
         while let Some(vcpu) = hv.sched.take_due(self.cpu, hv.now()) {

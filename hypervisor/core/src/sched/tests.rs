@@ -1,5 +1,5 @@
 use super::*;
-use crate::vcpu::{BLOCKED, DOWN};
+use crate::vcpu::{self, BLOCKED, DOWN};
 
 const MS: Nanos = 1_000_000;
 
@@ -16,7 +16,16 @@ fn add(sched: &Scheduler, vmid: u8, now: Nanos) -> Arc<Vcpu> {
 }
 
 fn runs(sched: &Scheduler, cpu: u8, now: Nanos) -> Option<SchedId> {
-    sched.schedule(CpuId(cpu), now).vcpu.map(|v| v.sched)
+    sched.schedule(CpuId(cpu), now);
+    current(sched, cpu)
+}
+
+fn current(sched: &Scheduler, cpu: u8) -> Option<SchedId> {
+    sched.state.lock().cpu(CpuId(cpu)).and_then(|c| c.current)
+}
+
+fn must_schedule(sched: &Scheduler, cpu: u8) -> bool {
+    sched.asked(CpuId(cpu)) == Asked::Schedule
 }
 
 /// Lets CPU 0 run for `total`, honouring deadlines; returns the nanoseconds that each vCPU ran.
@@ -24,7 +33,7 @@ fn share_out(sched: &Scheduler, vcpus: &[Arc<Vcpu>], total: Nanos) -> Vec<Nanos>
     let mut now = 0;
     while now < total {
         sched.schedule(CpuId(0), now);
-        now = sched.deadline(CpuId(0), now).unwrap_or(total).min(total);
+        now = sched.deadline(CpuId(0)).unwrap_or(total).min(total);
     }
     vcpus.iter().map(|v| sched.runstate(v.sched, now).unwrap().time[Runstate::Running as usize]).collect()
 }
@@ -47,8 +56,8 @@ fn waking_names_an_idle_cpu_and_it_runs_there() {
     assert_eq!(sched.wake(b.sched, 0), Some(CpuId(1)));
     assert_eq!(runs(&sched, 1, 0), Some(b.sched));
     // Each has a CPU of its own: no deadline, no reason to look again.
-    assert_eq!(sched.deadline(CpuId(0), 0), None);
-    assert!(sched.must_schedule(CpuId(1)) && !sched.must_schedule(CpuId(1)));
+    assert_eq!(sched.deadline(CpuId(0)), None);
+    assert!(must_schedule(&sched, 1) && !must_schedule(&sched, 1));
 }
 
 #[test]
@@ -101,7 +110,7 @@ fn the_rate_limit_protects_one_that_has_just_begun() {
     runs(&sched, 0, 10 * MS);
     sched.wake(b.sched, 10 * MS + 100_000);
     assert_eq!(runs(&sched, 0, 10 * MS + 100_000), Some(a.sched));
-    assert_eq!(sched.deadline(CpuId(0), 10 * MS + 100_000), Some(11 * MS));
+    assert_eq!(sched.deadline(CpuId(0)), Some(11 * MS));
     assert_eq!(runs(&sched, 0, 11 * MS), Some(b.sched));
     // Giving way waives it.
     sched.yield_now(CpuId(0), 11 * MS + 1);
@@ -115,6 +124,52 @@ fn the_rate_limit_protects_one_that_has_just_begun() {
 }
 
 #[test]
+fn one_that_wakes_waits_no_longer_than_the_rate_limit() {
+    let sched = scheduler(1);
+    let (busy, io) = (add(&sched, 1, 0), add(&sched, 2, 0));
+    sched.wake(busy.sched, 0);
+    runs(&sched, 0, 0);
+    io.set(BLOCKED);
+    let (mut now, mut longest) = (0, 0);
+    for round in 0..2000 {
+        now += 1 + round * 7919 % (3 * MS);
+        runs(&sched, 0, now);
+        io.clear(BLOCKED);
+        sched.wake(io.sched, now);
+        let woken = now;
+        while current(&sched, 0) != Some(io.sched) {
+            if sched.asked(CpuId(0)) != Asked::Schedule {
+                now = sched.deadline(CpuId(0)).unwrap();
+            }
+            runs(&sched, 0, now);
+        }
+        longest = longest.max(now - woken);
+        now += 20_000;
+        io.set(BLOCKED);
+        assert_eq!(runs(&sched, 0, now), Some(busy.sched));
+    }
+    assert!((1..=MS).contains(&longest), "{longest}");
+}
+
+#[test]
+fn a_deadline_that_is_not_needed_any_more_is_dropped_when_it_has_passed() {
+    let sched = scheduler(1);
+    let a = add(&sched, 1, 0);
+    sched.wake(a.sched, 0);
+    runs(&sched, 0, 0);
+    a.set(BLOCKED);
+    runs(&sched, 0, MS);
+    sched.set_alarm(a.sched, 7 * MS);
+    a.clear(BLOCKED);
+    sched.wake(a.sched, 2 * MS);
+    assert_eq!(runs(&sched, 0, 2 * MS), Some(a.sched));
+    assert_eq!(sched.deadline(CpuId(0)), Some(7 * MS));
+    assert!(sched.take_due(CpuId(0), 7 * MS).is_none(), "it runs");
+    runs(&sched, 0, 7 * MS);
+    assert_eq!(sched.deadline(CpuId(0)), None);
+}
+
+#[test]
 fn blocked_registers_stay_loaded_until_another_runs() {
     let sched = scheduler(1);
     let (a, b) = (add(&sched, 1, 0), add(&sched, 2, 0));
@@ -122,17 +177,17 @@ fn blocked_registers_stay_loaded_until_another_runs() {
     runs(&sched, 0, 0);
     a.set(BLOCKED);
     let idle = sched.schedule(CpuId(0), MS);
-    assert!(idle.vcpu.is_none() && !idle.save);
+    assert!(matches!(idle.turn, Turn::Idles));
     assert_eq!(sched.is_loaded(a.sched), Some(CpuId(0)));
     assert_eq!(sched.remove(a.sched), Err(CpuId(0)));
     a.clear(BLOCKED);
     sched.wake(a.sched, 2 * MS);
     let again = sched.schedule(CpuId(0), 2 * MS);
-    assert!(again.vcpu.is_some_and(|v| v.sched == a.sched) && !again.save);
+    assert!(matches!(again.turn, Turn::Resumes) && current(&sched, 0) == Some(a.sched));
     a.set(BLOCKED);
     sched.wake(b.sched, 3 * MS);
     let other = sched.schedule(CpuId(0), 3 * MS);
-    assert!(other.vcpu.is_some_and(|v| v.sched == b.sched) && other.save);
+    assert!(matches!(other.turn, Turn::Loads(vcpu) if vcpu.sched == b.sched));
     assert_eq!(sched.is_loaded(a.sched), None);
 }
 
@@ -144,7 +199,7 @@ fn an_idle_cpu_gives_up_the_registers_of_a_stopped_vcpu() {
     runs(&sched, 0, 0);
     a.set(vcpu::STOPPED);
     assert_eq!(sched.sleep(a.sched, 0), Some(CpuId(0)));
-    assert!(sched.schedule(CpuId(0), MS).save);
+    assert!(matches!(sched.schedule(CpuId(0), MS).turn, Turn::GivesUp));
     assert_eq!(sched.remove(a.sched), Ok(()));
 }
 
@@ -170,7 +225,7 @@ fn affinity_moves_even_what_is_loaded() {
     runs(&sched, 0, 0);
     assert_eq!(sched.set_affinity(a.sched, Affinity { hard: 0b10, soft: u64::MAX }, MS), 0b01);
     let gave_up = sched.schedule(CpuId(0), MS);
-    assert!(gave_up.vcpu.is_none() && gave_up.save);
+    assert!(matches!(gave_up.turn, Turn::GivesUp));
     assert_eq!(gave_up.kick, Some(CpuId(1)));
     assert_eq!(runs(&sched, 1, MS), Some(a.sched));
 }
@@ -195,7 +250,7 @@ fn alarms_belong_to_the_last_cpu() {
     a.set(BLOCKED);
     runs(&sched, 0, MS);
     sched.set_alarm(a.sched, 7 * MS);
-    assert_eq!(sched.deadline(CpuId(0), MS), Some(7 * MS));
+    assert_eq!(sched.deadline(CpuId(0)), Some(7 * MS));
     assert!(sched.take_due(CpuId(0), 6 * MS).is_none());
     assert!(sched.take_due(CpuId(0), 7 * MS).is_some_and(|v| v.sched == a.sched));
     assert!(sched.take_due(CpuId(0), 7 * MS).is_none());
@@ -221,11 +276,11 @@ fn one_of_two_that_woke_for_the_same_idle_cpu_goes_to_the_other() {
     assert_eq!(sched.wake(a.sched, 0), Some(CpuId(0)));
     assert_eq!(sched.wake(b.sched, 0), Some(CpuId(0)));
     let first = sched.schedule(CpuId(0), 0);
-    assert_eq!(first.vcpu.map(|v| v.sched), Some(a.sched));
+    assert!(matches!(first.turn, Turn::Loads(vcpu) if vcpu.sched == a.sched));
     assert_eq!(first.kick, Some(CpuId(1)));
-    assert!(sched.must_schedule(CpuId(1)));
+    assert!(must_schedule(&sched, 1));
     let second = sched.schedule(CpuId(1), 0);
-    assert_eq!(second.vcpu.map(|v| v.sched), Some(b.sched));
+    assert!(matches!(second.turn, Turn::Loads(vcpu) if vcpu.sched == b.sched));
     assert_eq!(second.kick, None);
 }
 

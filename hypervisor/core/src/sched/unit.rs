@@ -48,6 +48,8 @@ pub(super) struct Unit {
     pub weight: u16,
     pub affinity: Affinity,
     pub last: CpuId,
+    /// The CPU that has its registers.
+    pub loaded_on: Option<CpuId>,
     /// When it got the CPU that it has or had last.
     pub dispatched: Nanos,
     /// It gave way: the rate limit does not protect it.
@@ -70,6 +72,7 @@ impl Unit {
             weight: weight.max(1),
             affinity: Affinity { hard: u64::MAX, soft: u64::MAX },
             last: CpuId(0),
+            loaded_on: None,
             dispatched: 0,
             yielded: false,
             started: now,
@@ -82,6 +85,10 @@ impl Unit {
 
     pub fn may_run_on(&self, cpu: CpuId) -> bool {
         self.affinity.hard & super::mask(cpu) != 0
+    }
+
+    pub fn prefers(&self, cpu: CpuId) -> bool {
+        self.affinity.soft & super::mask(cpu) != 0
     }
 
     /// Its virtual runtime, with what it has run since that was last booked.
@@ -112,10 +119,15 @@ impl Unit {
     }
 
     pub fn times(&self, now: Nanos) -> RunstateTimes {
-        let mut time = self.time;
-        if let Some(t) = time.get_mut(self.state as usize) {
+        let mut times = self.times_before();
+        if let Some(t) = times.time.get_mut(self.state as usize) {
             *t += now.saturating_sub(self.since);
         }
-        RunstateTimes { state: self.state, since: self.since, time }
+        times
+    }
+
+    /// Without the time in the present state.
+    pub fn times_before(&self) -> RunstateTimes {
+        RunstateTimes { state: self.state, since: self.since, time: self.time }
     }
 }

@@ -9,7 +9,7 @@ use xenolith_core::hypervisor::Hypervisor;
 use xenolith_core::lock::Guard;
 use xenolith_core::mmio::PostIndexed;
 use xenolith_core::sched::Nanos;
-use xenolith_core::vcpu::Vcpu;
+use xenolith_core::vcpu::{BLOCKED, Vcpu};
 use xenolith_core::vgic::GicCpuContext;
 use xenolith_core::vgic::list_register::{HCR_EN, HCR_UIE};
 
@@ -28,6 +28,8 @@ pub struct Loaded {
     gic: *mut GicCpuContext,
     /// `ICH_HCR_EL2` as it is.
     hcr: u64,
+    /// When the guest's physical timer fires, in ticks.
+    pub physical_deadline: Option<u64>,
 }
 
 impl Loaded {
@@ -36,7 +38,7 @@ impl Loaded {
         // Waits for a CPU that is still saving it.
         let context: *mut _ = Guard::leak(vcpu.context.lock());
         let gic: *mut _ = Guard::leak(vcpu.gic.lock());
-        let mut this = Self { vcpu, domain, context, gic, hcr: HCR_EN };
+        let mut this = Self { vcpu, domain, context, gic, hcr: HCR_EN, physical_deadline: None };
         hyp::set_stage2(this.domain.p2m.root(), this.domain.vmid);
         hyp::set_guest_control(!hv.fixed.native_wfi);
         if flush {
@@ -51,6 +53,7 @@ impl Loaded {
             timer::load_virtual(&timers, this.domain.counter_offset);
             // The hardware has it now: the copy has no deadline.
             timers.control = 0;
+            this.physical_deadline = timers.physical_deadline();
         }
         let used = this.domain.vgic.used_list_registers(this.vcpu.id);
         // SAFETY: locked by this, see above; no other reference exists.
@@ -58,16 +61,13 @@ impl Loaded {
         gic.hcr |= HCR_EN;
         list_registers::load(gic, used);
         this.hcr = gic.hcr;
-        Self::resumed(hv, &this.vcpu);
+        this.publish_runstate(hv);
         this
     }
 
-    /// The vCPU runs now: its alarm is off, the guest's runstate area up to date.
-    pub fn resumed(hv: &Hypervisor, vcpu: &Vcpu) {
-        if vcpu.has_alarm.swap(false, Ordering::Relaxed) {
-            hv.sched.set_alarm(vcpu.sched, Nanos::MAX);
-        }
-        hv.publish_runstate(vcpu);
+    /// Tells the guest that the vCPU runs or stops running.
+    pub fn publish_runstate(&self, hv: &Hypervisor) {
+        hv.publish_runstate(&self.domain, &self.vcpu);
     }
 
     /// Takes the vCPU's registers out of the hardware.
@@ -81,7 +81,7 @@ impl Loaded {
         list_registers::save(unsafe { &mut *self.gic }, used);
         hyp::leave_stage2();
         self.set_alarm(hv);
-        hv.publish_runstate(&self.vcpu);
+        self.publish_runstate(hv);
         // SAFETY: locked in `load`, by this; nothing of them is used from here on.
         unsafe {
             self.vcpu.gic.force_unlock();
@@ -119,18 +119,24 @@ impl Loaded {
         filled.notice.iter().filter_map(|vcpu| self.domain.vcpu(vcpu)).for_each(|vcpu| hv.notice(vcpu));
     }
 
-    /// Sees to it that the vCPU is attended to at the next time that it asked for, although it does not run.
+    /// Sees to it that a vCPU that waits is attended to at the next time that it asked for. One that does not wait has its timer when it runs.
     pub fn set_alarm(&self, hv: &Hypervisor) {
+        if self.vcpu.flags() & BLOCKED == 0 {
+            return;
+        }
         let at = next_alarm(hv, &self.domain, &self.vcpu);
-        if at != Nanos::MAX || self.vcpu.has_alarm.load(Ordering::Relaxed) {
-            self.vcpu.has_alarm.store(at != Nanos::MAX, Ordering::Relaxed);
+        if at != Nanos::MAX {
             hv.sched.set_alarm(self.vcpu.sched, at);
         }
     }
 
     /// Raises the guest's physical timer if its time has come.
-    pub fn expire_physical(&self, hv: &Hypervisor) {
-        if self.vcpu.timer.lock().expire_physical(hv.machine.ticks()) {
+    pub fn expire_physical(&mut self, hv: &Hypervisor) {
+        let mut timers = self.vcpu.timer.lock();
+        let fires = timers.expire_physical(hv.machine.ticks());
+        self.physical_deadline = timers.physical_deadline();
+        drop(timers);
+        if fires {
             hv.raise(&self.domain, self.vcpu.id, PHYSICAL_TIMER);
         }
     }

@@ -114,19 +114,19 @@ fn a_vcpus_time_is_written_where_the_guest_wants_it_also_across_pages() {
         let at = Testbed::va(1, offset);
         assert_eq!(register(at), 0);
         bed.machine.now.store(625_000 + offset, std::sync::atomic::Ordering::SeqCst);
-        bed.hv.publish_runstate(vcpu);
+        bed.hv.publish_runstate(&guest, vcpu);
         let info: vcpu_abi::RunstateInfo = bed.peek(&guest, at, 1).remove(0);
         assert_eq!(info.state, vcpu_abi::RUNSTATE_OFFLINE);
         assert_eq!(info.state_entry_time & vcpu_abi::XEN_RUNSTATE_UPDATE, 0, "the update is over");
         let [.., offline] = info.time;
-        assert_eq!(offline, bed.hv.now(), "all its life");
+        assert_eq!((info.state_entry_time, offline), (0, 0), "all its life");
     }
     assert_eq!((bed.references(bed.ram(&guest, 1)), bed.references(bed.ram(&guest, 2))), (2, 2));
     for at in [Testbed::va(2, 4096 - 8), NOWHERE] {
         assert_eq!(register(Testbed::va(1, 0)), 0);
         assert_eq!(register(at), 0, "as Xen: an area that is not there is not written");
         assert_eq!(bed.pages_in_use(), [], "nor is the old one");
-        bed.hv.publish_runstate(vcpu);
+        bed.hv.publish_runstate(&guest, vcpu);
     }
     assert_eq!(assist(xen::VMASST_CMD_DISABLE, flag), 0);
     assert_eq!(register(Testbed::va(1, 0)), 0);
@@ -190,7 +190,7 @@ fn a_vcpu_waits_for_an_event_or_for_one_of_its_ports() {
     bed.hv.sched.cpu_online(CpuId(0), 0);
     let sched = |cmd: u32, arg| bed.hypercall(&guest, hypercall::SCHED_OP, [cmd.into(), arg, 0, 0, 0]).0;
     assert_eq!(sched(sched_abi::SCHEDOP_YIELD, 0), 0);
-    assert!(bed.hv.sched.must_schedule(CpuId(0)));
+    assert_eq!(bed.hv.sched.asked(CpuId(0)), crate::sched::Asked::Schedule);
     assert_eq!(sched(sched_abi::SCHEDOP_BLOCK, 0), 0);
     assert_ne!(vcpu.flags() & BLOCKED, 0);
     bed.hv.notice(vcpu);
