@@ -11,7 +11,7 @@ use crate::frames::FrameTable;
 use crate::lock::Lock;
 use crate::machine::Machine;
 use crate::policy::Policy;
-use crate::sched::{Nanos, Scheduler};
+use crate::sched::{Nanos, SchedId, Scheduler};
 use crate::vcpu::{BLOCKED, Vcpu};
 use crate::vgic::HardwareGic;
 use alloc::string::String;
@@ -117,31 +117,39 @@ impl Hypervisor {
 
     /// Makes an interrupt pending for a vCPU and sees to it that it is noticed.
     pub fn raise(&self, domain: &Domain, vcpu: u32, intid: u32) {
+        self.raise_by(None, domain, vcpu, intid);
+    }
+
+    fn raise_by(&self, by: Option<SchedId>, domain: &Domain, vcpu: u32, intid: u32) {
         if let Some(target) = domain.vcpu(vcpu)
             && domain.vgic.raise(vcpu, intid)
         {
-            self.notice(target);
+            self.notice_by(by, target);
         }
-    }
-
-    /// An event channel of `domain` wants the attention of `vcpu`.
-    pub fn upcall(&self, domain: &Domain, vcpu: u32) {
-        self.raise(domain, vcpu, domain.event_ppi);
     }
 
     /// Does for `domain` what an event channel operation asked for.
     pub fn deliver(&self, domain: &Domain, notify: Notify) {
+        self.deliver_by(None, domain, notify);
+    }
+
+    /// As [`Hypervisor::deliver`], for an event that the vCPU `by` sent: see [`Scheduler::wake`].
+    pub fn deliver_by(&self, by: Option<SchedId>, domain: &Domain, notify: Notify) {
         if notify.is_none() {
             return;
         }
-        notify.upcall.iter().for_each(|vcpu| self.upcall(domain, vcpu));
-        notify.wake.iter().filter_map(|vcpu| domain.vcpu(vcpu)).for_each(|vcpu| self.notice(vcpu));
+        notify.upcall.iter().for_each(|vcpu| self.raise_by(by, domain, vcpu, domain.event_ppi));
+        notify.wake.iter().filter_map(|vcpu| domain.vcpu(vcpu)).for_each(|vcpu| self.notice_by(by, vcpu));
     }
 
     /// Something is pending for `vcpu`: wakes it if it waits, makes its CPU leave the guest if it runs.
     pub fn notice(&self, vcpu: &Vcpu) {
+        self.notice_by(None, vcpu);
+    }
+
+    fn notice_by(&self, by: Option<SchedId>, vcpu: &Vcpu) {
         if vcpu.flags() & BLOCKED != 0 && vcpu.clear(BLOCKED) & BLOCKED != 0 {
-            self.wake(vcpu);
+            self.wake_by(by, vcpu);
         } else if let Some(cpu) = vcpu.running_on() {
             // Its own CPU looks before it enters the guest; the kick is then nothing.
             self.machine.kick(cpu);
@@ -150,7 +158,11 @@ impl Hypervisor {
 
     /// The flags of `vcpu` were cleared: lets it run.
     pub fn wake(&self, vcpu: &Vcpu) {
-        if let Some(cpu) = self.sched.wake(vcpu.sched, self.now()) {
+        self.wake_by(None, vcpu);
+    }
+
+    fn wake_by(&self, by: Option<SchedId>, vcpu: &Vcpu) {
+        if let Some(cpu) = self.sched.wake(vcpu.sched, by, self.now()) {
             self.machine.kick(cpu);
         }
     }

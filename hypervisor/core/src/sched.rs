@@ -41,6 +41,11 @@ pub const SLICE: Nanos = 2_000_000;
 pub const WAKE_CREDIT: Nanos = 1_000_000;
 /// A waking vCPU preempts one that is ahead of it by more than this.
 pub const PREEMPT_MARGIN: Nanos = 100_000;
+/// How many times the rate limit a vCPU is protected from one that it woke itself, by an event that it sent.
+///
+/// Two that send to each other do so in batches then: the one fills what the other empties. With the rate limit alone a sender on the same
+/// CPU as the receiver interrupts it before it has emptied a socket's buffer, fills the buffer again, and what does not fit is lost.
+pub const PARTNER_LIMITS: u64 = 3;
 /// The period over which a cap is enforced, as in credit2.
 pub const CAP_PERIOD: Nanos = 10_000_000;
 /// Weight of a domain that nobody set.
@@ -226,7 +231,9 @@ impl Scheduler {
     }
 
     /// Tells that a vCPU's flags were cleared or an interrupt came: queues it if it may run. Returns the CPU to kick.
-    pub fn wake(&self, id: SchedId, now: Nanos) -> Option<CpuId> {
+    ///
+    /// `by`: the vCPU whose event it is, if it is one. That vCPU keeps its CPU for [`PARTNER_LIMITS`] rate limits, if it does not wait before.
+    pub fn wake(&self, id: SchedId, by: Option<SchedId>, now: Nanos) -> Option<CpuId> {
         let mut state = self.state.lock();
         let floor = state.least(now);
         let unit = state.unit_mut(id)?;
@@ -234,9 +241,10 @@ impl Scheduler {
             return None;
         }
         unit.vruntime = unit.vruntime.max(floor.saturating_sub(WAKE_CREDIT));
+        unit.woken_by = by;
         state.enqueue(id, now);
         let cpu = state.tickle(id, now)?;
-        match state.protected_on(cpu, now) {
+        match state.protected_on(cpu, id, now) {
             // Not before: until then there is nothing to decide.
             Some(until) => self.look_at(cpu, until).then(|| {
                 self.call(cpu, ASK_DEADLINE);

@@ -59,14 +59,14 @@ pub fn event_channel_op(hv: &Hypervisor, caller: &Caller<'_>, cmd: u32, at: u64)
 impl Request<'_> {
     fn send(&self) -> Answer {
         let abi::Send { port } = self.read()?;
-        let domain = self.caller.domain;
+        let (domain, by) = (self.caller.domain, Some(self.caller.vcpu.sched));
         match domain.events.send(self.hv.machine, port) {
             Err(error) => return Err(error.into()),
-            Ok(Delivery::Local(notify)) => self.hv.deliver(domain, notify),
+            Ok(Delivery::Local(notify)) => self.hv.deliver_by(by, domain, notify),
             Ok(Delivery::Remote(to)) => {
                 if let Some(remote) = self.hv.domains.get(to.domain) {
                     let notify = remote.events.deliver(self.hv.machine, to.port, Peer { domain: domain.id, port });
-                    self.hv.deliver(&remote, notify);
+                    self.hv.deliver_by(by, &remote, notify);
                 }
             }
         }

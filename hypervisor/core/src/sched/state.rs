@@ -1,7 +1,7 @@
 //! What the scheduler's lock guards, and how it decides.
 
 use super::unit::{Place, Runstate, Unit};
-use super::{CAP_PERIOD, Nanos, PREEMPT_MARGIN, SLICE, SchedId, Share, Turn, mask};
+use super::{CAP_PERIOD, Nanos, PARTNER_LIMITS, PREEMPT_MARGIN, SLICE, SchedId, Share, Turn, mask};
 use crate::addr::{CpuId, CpuMask, Vmid};
 use crate::vcpu;
 use alloc::vec::Vec;
@@ -138,13 +138,12 @@ impl State {
         if let Some(id) = current {
             self.charge(id, now);
         }
-        let staying = current.and_then(|id| self.staying(id, cpu, now));
-        // One that has just begun stays: without that, two domains that send to each other would switch with every packet.
-        let chosen = match staying {
-            Some(unit) if !unit.yielded && now < self.protected_until(unit) => None,
-            _ => self.choose(cpu, staying, now),
-        };
-        if staying.is_some() && chosen.is_none() {
+        let staying = current.and_then(|id| Some((id, self.staying(id, cpu, now)?)));
+        let chosen = self.choose(cpu, staying, now);
+        if let (Some((id, _)), None) = (staying, chosen) {
+            if let Some(unit) = self.unit_mut(id) {
+                unit.yielded = false;
+            }
             return Turn::GoesOn;
         }
         if let Some(id) = current {
@@ -161,14 +160,21 @@ impl State {
         self.unit(id).filter(|u| u.vcpu.runnable() && u.may_run_on(cpu) && !self.over_budget(u.vcpu.vmid, now))
     }
 
-    fn protected_until(&self, unit: &Unit) -> Nanos {
-        unit.dispatched.saturating_add(u64::from(self.ratelimit_us) * 1000)
+    /// Until when `running` keeps its CPU although `waiting` wants it: at least as long as the rate limit says. Without that, two domains that
+    /// send to each other would switch with every packet.
+    fn protected_until(&self, (id, running): (SchedId, &Unit), waiting: &Unit) -> Nanos {
+        if running.yielded {
+            return 0;
+        }
+        let limits = if waiting.woken_by == Some(id) { PARTNER_LIMITS } else { 1 };
+        running.dispatched.saturating_add(u64::from(self.ratelimit_us) * (1000 * limits))
     }
 
-    /// Until when the unit that `cpu` runs cannot lose it to one that wakes, if that is still to come.
-    pub fn protected_on(&self, cpu: CpuId, now: Nanos) -> Option<Nanos> {
-        let unit = self.current(cpu)?;
-        Some(self.protected_until(unit)).filter(|until| now < *until && !unit.yielded && unit.vcpu.runnable())
+    /// Until when the unit that `cpu` runs cannot lose it to `waiting`, if that is still to come.
+    pub fn protected_on(&self, cpu: CpuId, waiting: SchedId, now: Nanos) -> Option<Nanos> {
+        let id = self.cpu(cpu)?.current?;
+        let (running, waiting) = (self.unit(id)?, self.unit(waiting)?);
+        Some(self.protected_until((id, running), waiting)).filter(|until| now < *until && running.vcpu.runnable())
     }
 
     fn over_budget(&self, vmid: Vmid, now: Nanos) -> bool {
@@ -183,14 +189,15 @@ impl State {
     }
 
     /// The unit that `cpu` should run instead of `staying`: least virtual runtime, if the difference is not small.
-    fn choose(&self, cpu: CpuId, staying: Option<&Unit>, now: Nanos) -> Option<SchedId> {
+    fn choose(&self, cpu: CpuId, staying: Option<(SchedId, &Unit)>, now: Nanos) -> Option<SchedId> {
         let handicap = |unit: &Unit| if unit.prefers(cpu) { 0 } else { PREEMPT_MARGIN };
-        let mut least = staying.map_or(Nanos::MAX, |unit| unit.vruntime + handicap(unit));
+        let mut least = staying.map_or(Nanos::MAX, |(_, unit)| unit.vruntime + handicap(unit));
         let change = if staying.is_some() { PREEMPT_MARGIN } else { 0 };
         let mut best = None;
         for (id, unit) in self.queued() {
             let key = unit.vruntime + handicap(unit).max(change);
-            if key < least && self.eligible(unit, cpu, now) {
+            let is_protected = staying.is_some_and(|running| now < self.protected_until(running, unit));
+            if key < least && !is_protected && self.eligible(unit, cpu, now) {
                 least = key;
                 best = Some(id);
             }
@@ -219,6 +226,7 @@ impl State {
         unit.started = now;
         unit.dispatched = now;
         unit.yielded = false;
+        unit.woken_by = None;
         unit.alarm = Nanos::MAX;
         unit.vcpu.set_running_on(Some(cpu));
         unit.last = cpu;
@@ -279,17 +287,17 @@ impl State {
 
     /// When `cpu` has to look at its queue again: the end of a slice if another waits, a budget that is used up or refills.
     pub fn look_again(&self, cpu: CpuId, now: Nanos) -> Option<Nanos> {
-        let current = self.current(cpu);
+        let current = self.cpu(cpu).and_then(|c| c.current).and_then(|id| Some((id, self.unit(id)?)));
         let mut until = Nanos::MAX;
         for (_, unit) in self.queued().filter(|(_, unit)| unit.may_run_on(cpu)) {
             if self.over_budget(unit.vcpu.vmid, now) {
                 until = until.min(now - now % CAP_PERIOD + CAP_PERIOD);
             } else if let Some(current) = current {
-                let protected = self.protected_until(current);
+                let protected = self.protected_until(current, unit);
                 until = until.min(if protected > now { protected } else { now + SLICE });
             }
         }
-        if let Some(budget) = current.and_then(|unit| self.budgets.get(usize::from(unit.vcpu.vmid.0)))
+        if let Some(budget) = current.and_then(|(_, unit)| self.budgets.get(usize::from(unit.vcpu.vmid.0)))
             && budget.share.cap != 0
         {
             let used = if now.saturating_sub(budget.period) < CAP_PERIOD { budget.used } else { 0 };

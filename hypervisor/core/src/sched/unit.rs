@@ -1,6 +1,6 @@
 //! A vCPU as the scheduler sees it: where it is, what it is owed, how it spent its time.
 
-use super::{Affinity, Nanos};
+use super::{Affinity, Nanos, SchedId};
 use crate::addr::CpuId;
 use crate::vcpu::{self, Vcpu};
 use alloc::sync::Arc;
@@ -50,6 +50,8 @@ pub(super) struct Unit {
     pub last: CpuId,
     /// The CPU that has its registers.
     pub loaded_on: Option<CpuId>,
+    /// Whose event woke it.
+    pub woken_by: Option<SchedId>,
     /// When it got the CPU that it has or had last.
     pub dispatched: Nanos,
     /// It gave way: the rate limit does not protect it.
@@ -73,6 +75,7 @@ impl Unit {
             affinity: Affinity { hard: u64::MAX, soft: u64::MAX },
             last: CpuId(0),
             loaded_on: None,
+            woken_by: None,
             dispatched: 0,
             yielded: false,
             started: now,
