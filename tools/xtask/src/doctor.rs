@@ -26,6 +26,8 @@ pub const KEYRING: Tool =
     Tool { file: "/usr/share/keyrings/debian-archive-keyring.gpg", package: "debian-archive-keyring", purpose: "proves packages genuine" };
 /// Unpacks kernel modules.
 pub const XZ: Tool = Tool { file: "xz", package: "xz-utils", purpose: "unpacks kernel modules" };
+/// Writes into device trees.
+pub const FDTPUT: Tool = Tool { file: "fdtput", package: "device-tree-compiler", purpose: "tells boards what to boot" };
 /// Compiles the Linux modules.
 pub const CC: Tool =
     Tool { file: "aarch64-linux-gnu-gcc", package: "gcc-aarch64-linux-gnu", purpose: "compiles the Linux modules of tx copy" };

@@ -3,6 +3,7 @@
 mod abi;
 mod apt;
 mod bench;
+mod board;
 mod console;
 mod coverage;
 mod demo;

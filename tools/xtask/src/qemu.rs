@@ -1,7 +1,7 @@
 //! The QEMU machine: `virt` with EL2, the hypervisor as its kernel, Dom0's kernel and root put into memory by guest loaders.
 
 use crate::firmware::Firmware;
-use crate::{doctor, guests::Guests, host, image};
+use crate::{board, doctor, guests::Guests, host, image};
 use anyhow::{Result, ensure};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,6 +18,9 @@ pub struct Options {
     /// Version of the interrupt controller
     #[arg(long, default_value_t = 3)]
     pub gic: u32,
+    /// A board in place of `virt`, with its own CPUs, GIC and memory: `xlnx-zcu102`, `xlnx-versal-virt`
+    #[arg(long)]
+    pub board: Option<String>,
     /// The machine's memory
     #[arg(long, default_value = "3G")]
     pub mem: String,
@@ -79,6 +82,9 @@ pub fn program() -> Result<Command> {
 
 /// The QEMU command for this machine, still without a console.
 pub fn command(options: &Options, hypervisor: &Path, modules: &Modules) -> Result<Command> {
+    if let Some(name) = &options.board {
+        return board::command(board::find(name)?, options, hypervisor, modules);
+    }
     let mut qemu = machine(options, "")?;
     let vcpus = options.dom0_vcpus.map(|n| format!(" dom0_max_vcpus={n}")).unwrap_or_default();
     qemu.arg("-kernel").arg(hypervisor).arg("-append");
@@ -116,7 +122,7 @@ fn machine(options: &Options, more: &str) -> Result<Command> {
 }
 
 /// A value within a QEMU option, where a comma would end it.
-fn escape(value: &str) -> String {
+pub fn escape(value: &str) -> String {
     value.replace(',', ",,")
 }
 

@@ -4,6 +4,7 @@
 
 mod bad_boot;
 mod block;
+mod boards;
 mod boot;
 mod firmware;
 mod gicv2;
@@ -53,6 +54,7 @@ pub fn all() -> Vec<Scenario> {
     let subjects = [
         boot::ALL,
         gicv2::ALL,
+        boards::ALL,
         network::ALL,
         block::ALL,
         vcpus::ALL,

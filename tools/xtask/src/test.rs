@@ -24,9 +24,12 @@ pub struct Options {
     /// With `abi`: first ask Debian's Xen again, and keep its answers
     #[arg(long)]
     renew: bool,
-    /// Only these scenarios, or `abi`: every answer of the hypercall ABI against Debian's Xen
+    /// Only these scenarios, `boards` for all of boards, or `abi`: every answer of the hypercall ABI against Debian's Xen
     scenarios: Vec<String>,
 }
+
+/// Stands for all scenarios of boards.
+const BOARDS: &str = "boards";
 
 /// A check of the source that needs no machine; `None` if the tool for it is not installed.
 type Check = (&'static str, fn() -> Result<Option<String>>);
@@ -57,7 +60,8 @@ pub fn test(options: &Options) -> Result<()> {
         scenarios.iter().for_each(|scenario| println!("{}{}", scenario.name, if scenario.long { " (--all)" } else { "" }));
         return Ok(());
     }
-    if let Some(unknown) = options.scenarios.iter().find(|name| scenarios.iter().all(|scenario| scenario.name != **name)) {
+    let names = |name: &String, scenario: &Scenario| name == scenario.name || name == BOARDS && scenario.name.starts_with("board-");
+    if let Some(unknown) = options.scenarios.iter().find(|name| !scenarios.iter().any(|scenario| names(name, scenario))) {
         bail!("no scenario {unknown}: `cargo xtask test --list` shows them");
     }
     let mut tally = Tally::default();
@@ -68,7 +72,7 @@ pub fn test(options: &Options) -> Result<()> {
     }
     let wanted = |scenario: &&Scenario| match options.scenarios.as_slice() {
         [] => (options.all || !scenario.long) && !(scenario.ours && options.hyp == "xen"),
-        names => names.iter().any(|name| name == scenario.name),
+        wanted => wanted.iter().any(|name| names(name, scenario)),
     };
     let skipped = if options.scenarios.is_empty() { scenarios.iter().filter(|scenario| !wanted(scenario)).count() } else { 0 };
     tally.skipped += u32::try_from(skipped)?;

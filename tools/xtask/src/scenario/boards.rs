@@ -1,0 +1,31 @@
+//! Boards other than `virt`: Dom0 with all CPUs, a DomU, the network between them. `cargo xtask test boards` runs them all.
+
+use super::{Scenario, boot_with_domu};
+use crate::board;
+use crate::console::Machine;
+use crate::xl;
+use anyhow::{Result, ensure};
+
+pub const ALL: &[Scenario] = &[
+    Scenario::new("board-xlnx-zcu102", |machine| lives(machine, "xlnx-zcu102")).on(|setup| on(setup, "xlnx-zcu102")).ours().long(),
+    Scenario::new("board-xlnx-versal-virt", |machine| lives(machine, "xlnx-versal-virt")).on(|setup| on(setup, "xlnx-versal-virt")).long(),
+];
+
+fn on(setup: &mut super::Setup, board: &str) -> Result<()> {
+    setup.options.board = Some(board.into());
+    setup.options.dom0_mem = "768M".into();
+    Ok(())
+}
+
+fn lives(machine: &mut Machine, board: &str) -> Result<String> {
+    let cpus = board::find(board)?.cpus;
+    boot_with_domu(machine, "")?;
+    let online: u32 = machine.sh("grep -c ^processor /proc/cpuinfo", 30)?.trim().parse()?;
+    ensure!(online == cpus, "Dom0 has {online} CPUs, not {cpus}");
+    xl::ping(machine, 2)?;
+    let rate = xl::rate(machine, 2, "")?;
+    machine.sh("xl shutdown -w domu1 && gone domu1", 90)?;
+    machine.type_line("poweroff -f")?;
+    machine.wait_off(60)?;
+    Ok(format!("{cpus} CPUs, {rate} to the DomU, powered off"))
+}
