@@ -80,6 +80,8 @@ impl Machine for Arm64 {
         unsafe {
             if to.addr().wrapping_sub(from.addr()) < len {
                 memory::copy_backward(to, from, len);
+            } else if from.addr().wrapping_sub(to.addr()) < len {
+                memory::copy_forward(to, from, len);
             } else {
                 memory::copy(to, from, len);
             }
