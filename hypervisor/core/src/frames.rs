@@ -216,7 +216,7 @@ impl FrameTable {
 
     /// Takes a reference if the page is live RAM of `owner`.
     pub fn get_ram(&self, mfn: Mfn, owner: Vmid) -> bool {
-        self.get_if(mfn, |s| s.owner() == owner && s.kind() == FrameKind::Ram)
+        self.get_if(mfn, |s| s.is_ram_of(owner))
     }
 
     /// One attempt per change by another CPU; only the hypervisor writes these words.

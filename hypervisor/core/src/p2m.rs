@@ -81,7 +81,7 @@ pub struct P2m {
     tables: Tables,
     /// Highest guest frame ever mapped + 1.
     mapped_limit: AtomicU64,
-    /// Leaves found lately. Used under the lock; an edit forgets them.
+    /// Leaves found lately. Written under the lock; an edit forgets them.
     recent: Recent,
     state: Lock<Option<Drain>>,
 }
@@ -141,8 +141,9 @@ impl P2m {
         if state.is_some() {
             return None;
         }
-        if let Some((entry, level)) = self.recent.find(gfn) {
-            return mapping(gfn, entry, level);
+        // Nobody writes them but under the lock.
+        if let Some(found) = self.recent.find(gfn) {
+            return mapping(gfn, found.entry, found.level);
         }
         let slot = self.tables.walk(gfn, entry::PAGE_LEVEL);
         let found = mapping(gfn, slot.entry, slot.level);
@@ -161,17 +162,25 @@ impl P2m {
     ///
     /// Accepts pages of kind `Ram` alone: no shared pages of the hypervisor, no foreign mappings, no grants, no devices.
     pub fn get_ram(&self, frames: &FrameTable, gfn: Gfn, write: bool) -> Option<Mfn> {
-        self.usable(gfn, write).filter(|mfn| frames.get_ram(*mfn, self.tables.vmid))
+        if let Some(found) = self.recent.find(gfn)
+            && let Some(mfn) = self.get(frames, mapping(gfn, found.entry, found.level)?, write)
+        {
+            if self.recent.is_current(&found) {
+                return Some(mfn);
+            }
+            frames.put(mfn);
+        }
+        self.get(frames, self.lookup(gfn)?, write)
     }
 
     /// As [`Self::get_ram`], but also a page that the hypervisor shares with the domain: to a grant it is RAM, as in Xen.
     pub fn get_own(&self, frames: &FrameTable, gfn: Gfn, write: bool) -> Option<Mfn> {
-        self.usable(gfn, write).filter(|mfn| frames.get(*mfn, self.tables.vmid))
+        usable(self.lookup(gfn)?, write).filter(|mfn| frames.get(*mfn, self.tables.vmid))
     }
 
-    fn usable(&self, gfn: Gfn, write: bool) -> Option<Mfn> {
-        let found = self.lookup(gfn)?;
-        (found.kind.is_ram() && (found.kind.write_permitted() || !write)).then_some(found.mfn)
+    /// Takes the reference to what was found.
+    fn get(&self, frames: &FrameTable, found: Mapping, write: bool) -> Option<Mfn> {
+        usable(found, write).filter(|mfn| frames.get_ram(*mfn, self.tables.vmid))
     }
 
     /// Begins a change. Holds the p2m lock until dropped.
@@ -203,6 +212,11 @@ impl P2m {
         self.tables.pool_limit.store(pages, Ordering::Relaxed);
         Ok(())
     }
+}
+
+/// The page, if it is mapped as the domain's own memory that it may access so.
+fn usable(found: Mapping, write: bool) -> Option<Mfn> {
+    (found.kind.is_ram() && (found.kind.write_permitted() || !write)).then_some(found.mfn)
 }
 
 /// What a leaf at `level` maps `gfn` to.

@@ -133,6 +133,12 @@ impl State {
         }
     }
 
+    /// RAM of `owner`: both fields in one comparison, since each packet of tx copy asks it twice.
+    pub(super) fn is_ram_of(self, owner: Vmid) -> bool {
+        const FIELDS: u64 = 0xfff;
+        (self.0 >> OWNER_SHIFT) & FIELDS == u64::from(owner.0) | (FrameKind::Ram as u64) << (KIND_SHIFT - OWNER_SHIFT)
+    }
+
     pub(super) fn info(self) -> FrameInfo {
         FrameInfo { owner: self.owner(), kind: self.kind(), references: self.references() }
     }

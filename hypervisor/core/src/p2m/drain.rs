@@ -35,6 +35,8 @@ impl P2m {
     /// ([`Mapping::release`]). It must not use this p2m. From the first call on, lookups find nothing and edits fail.
     pub fn drain(&self, frames: &FrameTable, budget: u64, mut each: impl FnMut(Gfn, Mapping)) -> Drained {
         let mut state = self.state.lock();
+        // For good: nothing is noted or found any more.
+        self.recent.forget();
         let drain = state.get_or_insert(Drain { at: 0, detached: None, finished: false });
         let top = pages_at(self.tables.geometry.start_level);
         let end = self.mapped_limit.load(Ordering::Relaxed).next_multiple_of(top);

@@ -180,5 +180,8 @@ impl Drop for Edit<'_> {
         } else if self.changed {
             self.p2m.tables.machine.sync_tables();
         }
+        if self.state.is_none() {
+            self.p2m.recent.end();
+        }
     }
 }

@@ -1,10 +1,16 @@
 //! The leaves that lookups found lately: a walk of four levels for each packet that a domain sends would be most of its cost.
 //!
-//! All of it happens under the p2m lock; the atomics only make that possible through a shared reference.
+//! They are written under the p2m lock and read without it, as a sequence lock: `turn` is odd while they are written, and all the time that
+//! an edit is under way. A reader that finds `turn` even, and the same after it has what it wanted, looked between two edits.
+//!
+//! What a reader wants is a reference to the page. No stale leaf can give it one: an edit makes `turn` odd before it changes an entry, and
+//! references of pages that it unmaps are dropped after that, by read-modify-writes of the state words of frames. If such a change came
+//! before the reader's own, then that has acquired it, and `turn` with it: the reader sees that `turn` has moved on, and drops what it took.
+//! If it came after, the page was still allocated, and is until the reader drops it.
 
 use super::entry::{Entry, order_at};
 use crate::addr::Gfn;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering, fence};
 
 /// Leaves that are remembered, each at the place that its guest frame's 2 MiB have.
 const PLACES: usize = 8;
@@ -15,7 +21,10 @@ const LEVEL_BITS: u32 = 2;
 /// No guest frame has this number.
 const NONE: u64 = u64::MAX;
 
-pub(super) struct Recent([Place; PLACES]);
+pub(super) struct Recent {
+    turn: AtomicU64,
+    places: [Place; PLACES],
+}
 
 struct Place {
     /// Number of the entry at its level, and the level.
@@ -23,32 +32,64 @@ struct Place {
     entry: AtomicU64,
 }
 
+/// A leaf that maps a guest frame, or did: [`Recent::is_current`] says which.
+pub(super) struct Found {
+    pub(super) entry: Entry,
+    pub(super) level: u8,
+    turn: u64,
+}
+
 impl Recent {
     pub(super) const fn new() -> Self {
-        Self([const { Place { tag: AtomicU64::new(NONE), entry: AtomicU64::new(0) } }; PLACES])
+        let places = [const { Place { tag: AtomicU64::new(NONE), entry: AtomicU64::new(0) } }; PLACES];
+        Self { turn: AtomicU64::new(0), places }
     }
 
-    /// The leaf that maps `gfn`, and its level.
-    pub(super) fn find(&self, gfn: Gfn) -> Option<(Entry, u8)> {
+    /// The leaf that maps `gfn`, without the p2m lock.
+    #[inline]
+    pub(super) fn find(&self, gfn: Gfn) -> Option<Found> {
+        let turn = self.turn.load(Ordering::Acquire);
         let place = self.place(gfn)?;
         let tag = place.tag.load(Ordering::Relaxed);
+        let entry = Entry(place.entry.load(Ordering::Relaxed));
         let level = tag as u8 & ((1 << LEVEL_BITS) - 1);
-        (tag == self::tag(gfn, level)).then(|| (Entry(place.entry.load(Ordering::Relaxed)), level))
+        (turn & 1 == 0 && tag == self::tag(gfn, level)).then_some(Found { entry, level, turn })
     }
 
+    /// Whether no leaf was written, and no edit begun, since it was found.
+    #[inline]
+    pub(super) fn is_current(&self, found: &Found) -> bool {
+        fence(Ordering::Acquire);
+        self.turn.load(Ordering::Relaxed) == found.turn
+    }
+
+    /// Remembers a leaf. Under the p2m lock, outside an edit.
     pub(super) fn note(&self, gfn: Gfn, entry: Entry, level: u8) {
-        if let Some(place) = self.place(gfn) {
-            place.tag.store(tag(gfn, level), Ordering::Relaxed);
-            place.entry.store(entry.0, Ordering::Relaxed);
-        }
+        let Some(place) = self.place(gfn) else { return };
+        self.begin();
+        place.tag.store(tag(gfn, level), Ordering::Relaxed);
+        place.entry.store(entry.0, Ordering::Relaxed);
+        self.end();
     }
 
+    /// From here on entries of the stage 2 may change: forgets all, and nothing is found before [`Self::end`]. Under the p2m lock.
     pub(super) fn forget(&self) {
-        self.0.iter().for_each(|place| place.tag.store(NONE, Ordering::Relaxed));
+        self.begin();
+        self.places.iter().for_each(|place| place.tag.store(NONE, Ordering::Relaxed));
+    }
+
+    fn begin(&self) {
+        self.turn.store(self.turn.load(Ordering::Relaxed) | 1, Ordering::Relaxed);
+        fence(Ordering::Release);
+    }
+
+    /// What is remembered is true again.
+    pub(super) fn end(&self) {
+        self.turn.store((self.turn.load(Ordering::Relaxed) | 1) + 1, Ordering::Release);
     }
 
     fn place(&self, gfn: Gfn) -> Option<&Place> {
-        self.0.get((gfn.0 >> BLOCK_ORDER) as usize % PLACES)
+        self.places.get((gfn.0 >> BLOCK_ORDER) as usize % PLACES)
     }
 }
 

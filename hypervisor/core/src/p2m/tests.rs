@@ -1,5 +1,8 @@
 use super::*;
 use crate::frames::{Frame, FrameInfo};
+use crate::machine::Machine;
+use crate::machine::fake::FakeMachine;
+use core::sync::atomic::AtomicBool;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::vec::Vec;
@@ -432,4 +435,66 @@ proptest! {
         prop_assert_eq!(frames.free_pages(), free);
         frames.audit().unwrap();
     }
+}
+
+/// A page that was unmapped and given to another guest frame is not found where it was, however fast both happen.
+#[test]
+fn what_lookups_remember_is_never_stale() {
+    const FIRST: u64 = 0x100;
+    let machine = FakeMachine::leak(BASE << 12, PAGES as usize);
+    let range = Mfn(BASE)..Mfn(BASE + PAGES);
+    let table: Vec<Frame> = (0..PAGES).map(|_| Frame::default()).collect();
+    let frames = FrameTable::new(machine, core::slice::from_ref(&range), table.leak());
+    frames.give(range, false);
+    frames.account(GUEST).set_max_pages(1000);
+    let p2m = p2m(&frames);
+    let done = AtomicBool::new(false);
+    let mut found = 0;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in 0..4000 {
+                // The page that the last turn freed becomes that of the other guest frame; each says whose it is.
+                let gfn = Gfn(FIRST + n % 2);
+                let mfn = ram(&frames);
+                machine.store_u64(mfn.address(), gfn.0);
+                p2m.edit(&frames).map(gfn, mfn, 0, P2mType::RamRw).unwrap();
+                std::thread::yield_now();
+                let was = p2m.edit(&frames).unmap(gfn).unwrap().unwrap();
+                was.release(&frames, GUEST);
+            }
+            done.store(true, Ordering::SeqCst);
+        });
+        while !done.load(Ordering::SeqCst) {
+            for gfn in [Gfn(FIRST), Gfn(FIRST + 1)] {
+                if let Some(mfn) = p2m.get_ram(&frames, gfn, true) {
+                    assert_eq!(machine.load_u64(mfn.address()), gfn.0, "a page of another guest frame");
+                    frames.put(mfn);
+                    found += 1;
+                }
+            }
+        }
+    });
+    assert!(found > 0);
+    frames.audit().unwrap();
+}
+
+#[test]
+fn nothing_is_remembered_during_an_edit_and_after_the_end() {
+    let frames = frames();
+    let p2m = p2m(&frames);
+    let mfn = ram(&frames);
+    p2m.edit(&frames).map(Gfn(5), mfn, 0, P2mType::RamRw).unwrap();
+    assert!(p2m.lookup(Gfn(5)).is_some() && p2m.recent.find(Gfn(5)).is_some());
+    let found = p2m.recent.find(Gfn(5)).unwrap();
+    assert!(p2m.recent.is_current(&found));
+    let edit = p2m.edit(&frames);
+    assert!(p2m.recent.find(Gfn(5)).is_none() && !p2m.recent.is_current(&found));
+    drop(edit);
+    assert!(p2m.recent.find(Gfn(5)).is_none() && !p2m.recent.is_current(&found));
+    assert!(p2m.lookup(Gfn(5)).is_some() && p2m.recent.find(Gfn(5)).is_some());
+    p2m.drain(&frames, 0, |_, _| {});
+    assert!(p2m.recent.find(Gfn(5)).is_none());
+    assert_eq!(p2m.get_ram(&frames, Gfn(5), false), None);
+    drop(p2m.edit(&frames));
+    assert!(p2m.lookup(Gfn(5)).is_none() && p2m.recent.find(Gfn(5)).is_none());
 }

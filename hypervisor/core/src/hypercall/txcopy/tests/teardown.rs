@@ -108,3 +108,43 @@ fn pages_that_are_given_back_meanwhile() {
     assert_eq!(w.op(&w.a, TXCOPY_DETACH, w.handle.into()), 0);
     assert_eq!(w.bed.references(batch), 0);
 }
+
+/// Each packet is read where its addresses lead when it is sent.
+#[test]
+fn stage_2_changes_between_packets() {
+    use crate::addr::Gfn;
+    use crate::p2m::P2mType;
+    let w = World::new();
+    w.post_pages(0, 16);
+    let (gfn, other) = (Gfn(RAM + DATA), Gfn(RAM + DATA + 1));
+    w.bed.poke(&w.a, Testbed::va(DATA, 0), &[1_u8; 60]);
+    w.bed.poke(&w.a, Testbed::va(DATA + 1, 0), &[2_u8; 60]);
+    let sent = |n: u32, expected: u8| {
+        assert_eq!(w.send(&[w.one()]), 1);
+        assert!(w.buffer(&w.slot(n)).iter().all(|byte| *byte == expected), "packet {n}");
+    };
+    let edit = || w.a.p2m.edit(&w.bed.hv.frames);
+    let refused = || {
+        assert_eq!((w.send(&[w.one()]), w.stats().packets), (error(EFAULT), u64::from(w.header().completed)));
+    };
+    sent(0, 1);
+    // Nothing there, the other page, nothing again, a page that may not be written, a device.
+    let first = edit().unmap(gfn).unwrap().unwrap().mfn;
+    refused();
+    let second = edit().unmap(other).unwrap().unwrap().mfn;
+    edit().map(gfn, second, 0, P2mType::RamRw).unwrap();
+    sent(1, 2);
+    edit().unmap(gfn).unwrap();
+    refused();
+    edit().map(gfn, first, 0, P2mType::RamRo).unwrap();
+    sent(2, 1);
+    edit().map(gfn, crate::addr::Mfn(9), 0, P2mType::MmioDirectDev).unwrap();
+    refused();
+    // And pages that are still mapped but have been given up: owned no longer.
+    edit().map(gfn, second, 0, P2mType::RamRw).unwrap();
+    sent(3, 2);
+    w.bed.hv.frames.release(second, w.a.vmid);
+    refused();
+    edit().unmap(gfn).unwrap();
+    w.assert_held(3);
+}
