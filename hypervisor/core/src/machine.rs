@@ -4,7 +4,8 @@
 //! Memory methods take machine addresses of RAM that the frame table knows. Passing any other address is our own bug, not a guest's:
 //! implementations assert. Values are little endian. Atomic accesses must be naturally aligned.
 
-use crate::addr::{CpuId, MachineAddr, Vmid};
+use crate::addr::{CpuId, MachineAddr, Mfn, Vmid};
+use core::sync::atomic::AtomicU64;
 
 #[cfg(test)]
 pub mod fake;
@@ -18,8 +19,14 @@ pub enum Trigger {
     Edge,
 }
 
+/// A page of RAM as words that a guest may be reading and writing too.
+pub type SharedPage = [AtomicU64; 512];
+
 /// What the core asks of the hardware.
 pub trait Machine: Sync {
+    /// A page of RAM as words, for what is looked at too often to ask for each of them. RAM is mapped for good, but what the words mean is
+    /// known only while a reference to the page is held. A word that is accessed through this is accessed as 64 bits by the core elsewhere.
+    fn page(&self, mfn: Mfn) -> &'static SharedPage;
     /// Copies RAM at `from` into `into`. Bytes that a guest changes meanwhile may be torn, never out of bounds.
     fn read(&self, from: MachineAddr, into: &mut [u8]);
     /// Copies `bytes` into RAM at `to`.

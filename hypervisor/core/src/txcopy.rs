@@ -23,7 +23,7 @@ pub use ring::Ring;
 
 use crate::addr::{Gfn, Mfn};
 use crate::lock::Lock;
-use crate::machine::Machine;
+use crate::machine::{Machine, SharedPage};
 use alloc::vec::Vec;
 use guest_abi::errno::Errno;
 use guest_abi::txcopy::{TXCOPY_MAX_ATTACHMENTS, TXCOPY_MAX_CHANNELS};
@@ -34,6 +34,25 @@ pub trait Pages {
     fn hold(&self, gfn: Gfn, write: bool) -> Option<Mfn>;
     /// Drops a reference that [`Self::hold`] took.
     fn put(&self, mfn: Mfn);
+}
+
+/// A page that a guest shares with the hypervisor: of a ring, or of records. Who has this has a reference to the page.
+#[derive(Clone, Copy)]
+pub struct GuestPage {
+    mfn: Mfn,
+    words: &'static SharedPage,
+}
+
+impl GuestPage {
+    /// The page, of which the caller has a reference.
+    pub fn new(machine: &dyn Machine, mfn: Mfn) -> Self {
+        Self { mfn, words: machine.page(mfn) }
+    }
+
+    /// Which page it is.
+    pub fn mfn(&self) -> Mfn {
+        self.mfn
+    }
 }
 
 /// The channels and attachments of one domain. The tables are allocated when first needed.
@@ -113,8 +132,8 @@ impl<P: Clone> TxCopy<P> {
     }
 
     /// The sender of that channel lets it go. Nothing if the channel has ended.
-    pub fn unclaim(&self, machine: &dyn Machine, number: u32, generation: u64) {
-        self.with(number, Some(generation), |channel| channel.detach(machine));
+    pub fn unclaim(&self, number: u32, generation: u64) {
+        self.with(number, Some(generation), Channel::detach);
     }
 
     /// Keeps the attachment that `make` returns. Its handle.

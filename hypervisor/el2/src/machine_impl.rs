@@ -8,8 +8,8 @@ mod memory;
 use core::arch::asm;
 use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
-use xenolith_core::addr::{CpuId, MachineAddr, Vmid};
-use xenolith_core::machine::{Machine, Power, Trigger};
+use xenolith_core::addr::{CpuId, MachineAddr, Mfn, PAGE_SIZE, Vmid};
+use xenolith_core::machine::{Machine, Power, SharedPage, Trigger};
 
 use crate::mm::layout::DIRECT_SIZE;
 use crate::{barrier, console, fault, gic, mm, psci, timer};
@@ -63,6 +63,12 @@ macro_rules! update {
 }
 
 impl Machine for Arm64 {
+    fn page(&self, mfn: Mfn) -> &'static SharedPage {
+        let pointer: *const SharedPage = range(mfn.address(), PAGE_SIZE as usize).cast_const().cast();
+        // SAFETY: aligned as a page is; RAM that is mapped for good, or a fault; atomics, and what else EL2 does to RAM is assembly or atomic.
+        unsafe { &*pointer }
+    }
+
     fn read(&self, from: MachineAddr, into: &mut [u8]) {
         let source = range(from, into.len());
         // SAFETY: RAM or a fault; `into` is ours and cannot overlap what the core reads by machine address.

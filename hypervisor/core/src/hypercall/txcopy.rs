@@ -12,7 +12,7 @@ use crate::evtchn::Binding;
 use crate::frames::FrameTable;
 use crate::guest_memory::GuestPtr;
 use crate::hypervisor::Hypervisor;
-use crate::txcopy::{Attachment, Batch, End, Ended, Pages, Ring, Sent};
+use crate::txcopy::{Attachment, Batch, End, Ended, GuestPage, Pages, Ring, Sent};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use guest_abi::errno::Errno;
@@ -97,7 +97,7 @@ fn send_some(hv: &Hypervisor, caller: &Caller<'_>, handle: u64, bytes: u64, flag
         .txcopy
         .with_attachment(handle, |attachment| {
             let receiver = attachment.receiver.upgrade().ok_or(Errno::EPIPE)?;
-            let mut batch = Batch::new(hv.machine, attachment.batch, bytes, offset);
+            let mut batch = Batch::new(attachment.batch, bytes, offset);
             let sent = receiver.txcopy.with(attachment.channel, Some(attachment.generation), |channel| {
                 if progress == 0 {
                     channel.begin_batch();
@@ -131,7 +131,7 @@ fn posted(hv: &Hypervisor, caller: &Caller<'_>, channel: u64) -> Answer {
     let wake = caller
         .domain
         .txcopy
-        .with(number(channel)?, None, |channel| channel.posted(hv.machine).map(|port| (channel.sender().clone(), port)))
+        .with(number(channel)?, None, |channel| channel.posted().map(|port| (channel.sender().clone(), port)))
         .ok_or(Errno::ENOENT)?;
     if let Some((sender, port)) = wake
         && let Some(sender) = sender.upgrade()
@@ -196,7 +196,12 @@ fn attach(hv: &Hypervisor, caller: &Caller<'_>, at: u64) -> Answer {
     let made = caller.domain.txcopy.attach(|| {
         let is_caller = |sender: &Weak<Domain>| core::ptr::eq(sender.as_ptr(), Arc::as_ptr(caller.domain));
         let generation = receiver.txcopy.claim(request.channel, request.port, is_caller)?;
-        Ok(Attachment { receiver: Arc::downgrade(&receiver), channel: request.channel, generation, batch })
+        Ok(Attachment {
+            receiver: Arc::downgrade(&receiver),
+            channel: request.channel,
+            generation,
+            batch: GuestPage::new(hv.machine, batch),
+        })
     });
     request.handle = made.inspect_err(|_| hv.frames.put(batch))?;
     pinned.write(&request);
@@ -245,9 +250,9 @@ impl Hypervisor {
     /// What remains to be done for an attachment that was taken out: the channel is let go, and its page.
     pub(crate) fn finish_attachment(&self, attachment: Attachment<Weak<Domain>>) {
         if let Some(receiver) = attachment.receiver.upgrade() {
-            receiver.txcopy.unclaim(self.machine, attachment.channel, attachment.generation);
+            receiver.txcopy.unclaim(attachment.channel, attachment.generation);
         }
-        self.frames.put(attachment.batch);
+        self.frames.put(attachment.batch.mfn());
     }
 }
 
@@ -292,22 +297,19 @@ fn hold_ring(hv: &Hypervisor, caller: &Caller<'_>, gfns: u64, slot_pages: u32) -
     let mut slots = Vec::new();
     slots.try_reserve_exact(slot_pages as usize).map_err(|_| Errno::ENOMEM)?;
     let own = OwnRam { frames: &hv.frames, domain: caller.domain };
-    let mut header = None;
+    let mut header: Option<GuestPage> = None;
     for gfn in wanted.iter() {
-        match own.hold(Gfn(*gfn), true) {
-            Some(mfn) if header == Some(mfn) || slots.contains(&mfn) => {
-                hv.frames.put(mfn);
-                header.into_iter().chain(slots).for_each(|mfn| hv.frames.put(mfn));
-                return Err(Errno::EINVAL);
-            }
-            Some(mfn) if header.is_none() => header = Some(mfn),
-            Some(mfn) => slots.push(mfn),
-            None => {
-                header.into_iter().chain(slots).for_each(|mfn| hv.frames.put(mfn));
+        let page = own.hold(Gfn(*gfn), true).map(|mfn| GuestPage::new(hv.machine, mfn));
+        let is_new = page.is_some_and(|page| header.iter().chain(&slots).all(|other| other.mfn() != page.mfn()));
+        match page {
+            Some(page) if is_new && header.is_none() => header = Some(page),
+            Some(page) if is_new => slots.push(page),
+            _ => {
+                header.into_iter().chain(slots).chain(page).for_each(|page| hv.frames.put(page.mfn()));
                 return Err(Errno::EINVAL);
             }
         }
     }
     let header = header.ok_or(Errno::EINVAL)?;
-    Ok(Ring::new(hv.machine, header, slots))
+    Ok(Ring::new(header, slots))
 }

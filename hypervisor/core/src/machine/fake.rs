@@ -1,7 +1,7 @@
 //! A machine of plain memory for host tests: RAM in a vector, and a record of what was asked.
 
-use super::{Machine, Power, Trigger};
-use crate::addr::{CpuId, MachineAddr, Vmid};
+use super::{Machine, Power, SharedPage, Trigger};
+use crate::addr::{CpuId, MachineAddr, Mfn, Vmid};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::Mutex;
 use std::vec::Vec;
@@ -27,7 +27,9 @@ pub enum Asked {
 /// RAM from `base`, a clock that tests set, and the record.
 pub struct FakeMachine {
     base: u64,
-    ram: Mutex<Vec<u8>>,
+    ram: &'static [AtomicU64],
+    /// Held while more than a word, or a part of one, is accessed.
+    access: Mutex<()>,
     /// What was asked so far.
     pub asked: Mutex<Vec<Asked>>,
     /// The counter.
@@ -43,7 +45,8 @@ impl FakeMachine {
     pub fn leak(base: u64, pages: usize) -> &'static Self {
         Box::leak(Box::new(Self {
             base,
-            ram: Mutex::new(vec![0; pages * 4096]),
+            ram: (0..pages * 512).map(|_| AtomicU64::new(0)).collect::<Vec<_>>().leak(),
+            access: Mutex::new(()),
             asked: Mutex::new(Vec::new()),
             now: AtomicU64::new(0),
             meddle: AtomicU32::new(0),
@@ -60,29 +63,68 @@ impl FakeMachine {
         self.asked.lock().unwrap().push(what);
     }
 
+    /// Calls `f` with the bytes, and writes back the words that it changed.
     fn with<R>(&self, at: MachineAddr, len: usize, f: impl FnOnce(&mut [u8]) -> R) -> R {
         let start = at.0.checked_sub(self.base).expect("address below RAM") as usize;
-        f(&mut self.ram.lock().unwrap()[start..start + len])
+        let _access = self.access.lock().unwrap();
+        let words = &self.ram[start / 8..(start + len).div_ceil(8)];
+        let before: Vec<u64> = words.iter().map(|word| word.load(Ordering::SeqCst)).collect();
+        let mut bytes: Vec<u8> = before.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let result = f(&mut bytes[start % 8..][..len]);
+        let after = bytes.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word));
+        for ((word, old), new) in words.iter().zip(before).zip(after) {
+            if new != old {
+                word.store(new, Ordering::SeqCst);
+            }
+        }
+        result
     }
 
     fn update<const N: usize>(&self, at: MachineAddr, f: impl FnOnce([u8; N]) -> Option<[u8; N]>) -> [u8; N] {
         assert!(at.is_aligned(N as u64), "unaligned atomic at {at:?}");
-        self.with(at, N, |b| {
-            let old: [u8; N] = b.try_into().unwrap();
-            if let Some(new) = f(old) {
-                b.copy_from_slice(&new);
-            }
-            old
-        })
+        let start = at.0.checked_sub(self.base).expect("address below RAM") as usize;
+        let word = &self.ram[start / 8];
+        let _access = self.access.lock().unwrap();
+        let mut bytes = word.load(Ordering::SeqCst).to_le_bytes();
+        let part: &mut [u8; N] = bytes[start % 8..].first_chunk_mut().unwrap();
+        let old = *part;
+        if let Some(new) = f(old) {
+            *part = new;
+            word.store(u64::from_le_bytes(bytes), Ordering::SeqCst);
+        }
+        old
     }
 }
 
 impl Machine for FakeMachine {
+    fn page(&self, mfn: Mfn) -> &'static SharedPage {
+        let start = (mfn.address().0 - self.base) as usize / 8;
+        self.ram[start..start + 512].try_into().unwrap()
+    }
     fn read(&self, from: MachineAddr, into: &mut [u8]) {
-        self.with(from, into.len(), |b| into.copy_from_slice(b));
+        if from.is_aligned(8) {
+            let _access = self.access.lock().unwrap();
+            let start = (from.0 - self.base) as usize / 8;
+            for (bytes, word) in into.chunks_mut(8).zip(&self.ram[start..]) {
+                bytes.copy_from_slice(&word.load(Ordering::SeqCst).to_le_bytes()[..bytes.len()]);
+            }
+        } else {
+            self.with(from, into.len(), |b| into.copy_from_slice(b));
+        }
     }
     fn write(&self, to: MachineAddr, bytes: &[u8]) {
-        self.with(to, bytes.len(), |b| b.copy_from_slice(bytes));
+        let whole = bytes.len() - bytes.len() % 8;
+        if to.is_aligned(8) && whole > 0 {
+            let access = self.access.lock().unwrap();
+            let start = (to.0 - self.base) as usize / 8;
+            for (bytes, word) in bytes.as_chunks().0.iter().zip(&self.ram[start..]) {
+                word.store(u64::from_le_bytes(*bytes), Ordering::SeqCst);
+            }
+            drop(access);
+            self.write(MachineAddr(to.0 + whole as u64), &bytes[whole..]);
+        } else {
+            self.with(to, bytes.len(), |b| b.copy_from_slice(bytes));
+        }
     }
     fn copy(&self, from: MachineAddr, to: MachineAddr, len: usize) {
         let mut bytes = vec![0; len];
@@ -90,7 +132,12 @@ impl Machine for FakeMachine {
         self.write(to, &bytes);
     }
     fn zero(&self, at: MachineAddr, len: usize) {
-        self.with(at, len, |b| b.fill(0));
+        if at.is_aligned(8) && len.is_multiple_of(8) {
+            let start = (at.0 - self.base) as usize / 8;
+            self.ram[start..start + len / 8].iter().for_each(|word| word.store(0, Ordering::SeqCst));
+        } else {
+            self.with(at, len, |b| b.fill(0));
+        }
     }
     fn load_u32(&self, at: MachineAddr) -> u32 {
         u32::from_le_bytes(self.update(at, |_| None))

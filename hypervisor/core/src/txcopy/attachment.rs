@@ -1,11 +1,16 @@
 //! The sender's side: its page of packet records, of which every word is read once, by value.
 
-use crate::addr::{MachineAddr, Mfn};
-use crate::machine::Machine;
+use super::GuestPage;
+use crate::machine::SharedPage;
+use core::sync::atomic::Ordering;
 use guest_abi::errno::Errno;
 use guest_abi::txcopy as abi;
 use guest_abi::txcopy::{PacketHeader, Piece, TXCOPY_MAX_PACKET, TXCOPY_MAX_PIECES};
-use zerocopy::{FromBytes, FromZeros, IntoBytes};
+use zerocopy::{FromBytes, IntoBytes};
+
+/// Bytes of a header and of a piece.
+const UNIT: u32 = size_of::<PacketHeader>() as u32;
+const _: () = assert!(size_of::<Piece>() as u32 == UNIT);
 
 /// How a domain sends on a channel.
 pub struct Attachment<P> {
@@ -16,13 +21,12 @@ pub struct Attachment<P> {
     /// Which of the channels that had this number.
     pub generation: u64,
     /// The page of packet records, referenced.
-    pub batch: Mfn,
+    pub batch: GuestPage,
 }
 
 /// The records of one call and how far it is.
-pub struct Batch<'a> {
-    machine: &'a dyn Machine,
-    page: MachineAddr,
+pub struct Batch {
+    words: &'static SharedPage,
     bytes: u32,
     offset: u32,
 }
@@ -37,15 +41,15 @@ pub(super) struct Record {
 
 impl Record {
     /// Where the next record is.
-    pub fn end(&self) -> u32 {
-        self.pieces_at + u32::from(self.header.pieces) * size_of::<Piece>() as u32
+    fn end(&self) -> u32 {
+        self.pieces_at + u32::from(self.header.pieces) * UNIT
     }
 }
 
-impl<'a> Batch<'a> {
+impl Batch {
     /// `bytes` of records in the page, to be continued at `offset`: multiples of 16, in the page.
-    pub fn new(machine: &'a dyn Machine, page: Mfn, bytes: u32, offset: u32) -> Self {
-        Self { machine, page: page.address(), bytes, offset }
+    pub fn new(page: GuestPage, bytes: u32, offset: u32) -> Self {
+        Self { words: page.words, bytes, offset }
     }
 
     /// Bytes done.
@@ -66,7 +70,7 @@ impl<'a> Batch<'a> {
     /// The next record.
     pub(super) fn record(&self) -> Result<Record, Errno> {
         let header: PacketHeader = self.read(self.offset)?;
-        let record = Record { header, pieces_at: self.offset + size_of::<PacketHeader>() as u32 };
+        let record = Record { header, pieces_at: self.offset + UNIT };
         let few = (1..=TXCOPY_MAX_PIECES).contains(&header.pieces.into());
         if few && record.end() <= self.bytes && is_right(&header) { Ok(record) } else { Err(Errno::EINVAL) }
     }
@@ -74,9 +78,9 @@ impl<'a> Batch<'a> {
     /// The pieces of a record, as far as they are right, and at the end whether they make up the packet.
     pub(super) fn pieces(&self, record: &Record) -> impl Iterator<Item = Result<Piece, Errno>> {
         let mut left = record.header.len;
-        (0..u32::from(record.header.pieces)).map(move |n| {
-            let piece: Piece = self.read(record.pieces_at + n * size_of::<Piece>() as u32)?;
-            let is_last = n + 1 == u32::from(record.header.pieces);
+        (record.pieces_at..record.end()).step_by(UNIT as usize).map(move |at| {
+            let piece: Piece = self.read(at)?;
+            let is_last = at + UNIT == record.end();
             if piece.len == 0 || piece.len > left || piece._pad != 0 || (is_last && piece.len != left) {
                 return Err(Errno::EINVAL);
             }
@@ -85,13 +89,11 @@ impl<'a> Batch<'a> {
         })
     }
 
-    fn read<T: FromBytes + FromZeros + IntoBytes>(&self, offset: u32) -> Result<T, Errno> {
-        if offset.checked_add(size_of::<T>() as u32).is_none_or(|end| end > self.bytes) {
-            return Err(Errno::EINVAL);
-        }
-        let mut value = T::new_zeroed();
-        self.machine.read(MachineAddr(self.page.0 + u64::from(offset)), value.as_mut_bytes());
-        Ok(value)
+    /// What is at `offset`, within the page.
+    fn read<T: FromBytes>(&self, offset: u32) -> Result<T, Errno> {
+        let [low, high] = self.words.as_chunks::<2>().0.get((offset / UNIT) as usize).ok_or(Errno::EINVAL)?;
+        let value = [low, high].map(|word| word.load(Ordering::Relaxed));
+        T::read_from_bytes(value.as_bytes()).map_err(|_| Errno::EINVAL)
     }
 }
 

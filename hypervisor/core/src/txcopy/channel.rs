@@ -6,8 +6,6 @@ use super::plan::{NoBuffers, Plan};
 use super::ring::Ring;
 use crate::machine::Machine;
 use guest_abi::errno::Errno;
-use guest_abi::txcopy::Slot;
-
 /// Work done before the sender may take an interrupt, in bytes copied; the packet that reaches it is finished.
 const BUDGET: u32 = 64 << 10;
 /// What a packet, or a slot, costs apart from its bytes.
@@ -19,8 +17,6 @@ pub struct Channel<P> {
     pub(super) attached: Option<Attached>,
     pub(super) ring: Ring,
     port: u32,
-    /// The sender waits for buffers.
-    waits: bool,
     /// The receiver wrote what cannot be true; nothing is sent any more.
     broken: bool,
     counters: Counters,
@@ -81,7 +77,7 @@ enum Stop {
 impl<P> Channel<P> {
     pub(super) fn new(sender: P, port: u32, ring: Ring) -> Self {
         let counters = Counters::default();
-        Self { sender, attached: None, ring, port, waits: false, broken: false, counters, plan: Plan::new() }
+        Self { sender, attached: None, ring, port, broken: false, counters, plan: Plan::new() }
     }
 
     /// Its counters.
@@ -100,19 +96,19 @@ impl<P> Channel<P> {
     }
 
     /// There are new buffers: the sender's port, if it waits for them.
-    pub fn posted(&mut self, machine: &dyn Machine) -> Option<u32> {
-        if !core::mem::take(&mut self.waits) {
+    pub fn posted(&mut self) -> Option<u32> {
+        if !self.ring.sender_waits() {
             return None;
         }
-        self.ring.set_sender_waits(machine, false);
+        self.ring.set_sender_waits(false);
         self.counters.woken += 1;
         self.attached.map(|a| a.port)
     }
 
     /// The sender has gone.
-    pub(super) fn detach(&mut self, machine: &dyn Machine) {
+    pub(super) fn detach(&mut self) {
         self.attached = None;
-        self.stop_waiting(machine);
+        self.stop_waiting();
     }
 
     /// A new batch begins.
@@ -121,14 +117,7 @@ impl<P> Channel<P> {
     }
 
     /// Takes packets. `want_space`: if one finds no room, [`Self::posted`] will name the sender's port.
-    pub fn send(
-        &mut self,
-        machine: &dyn Machine,
-        sender: &impl Pages,
-        receiver: &impl Pages,
-        batch: &mut Batch<'_>,
-        want_space: bool,
-    ) -> Sent {
+    pub fn send(&mut self, machine: &dyn Machine, sender: &impl Pages, receiver: &impl Pages, batch: &mut Batch, want_space: bool) -> Sent {
         let before = self.ring.completed();
         let mut taken = 0;
         let mut work: u32 = 0;
@@ -147,9 +136,9 @@ impl<P> Channel<P> {
                 }
                 Err(Stop::NoBuffers(NoBuffers::UnusableAfter(good))) => {
                     work += FIXED_COST * good;
-                    self.give_back(machine, good + 1);
+                    self.give_back(good + 1);
                 }
-                Err(Stop::NoBuffers(NoBuffers::TooFew)) => match self.wait(machine, want_space) {
+                Err(Stop::NoBuffers(NoBuffers::TooFew)) => match self.wait(want_space) {
                     Ok(true) => {}
                     Ok(false) => break End::Refused(Errno::EAGAIN),
                     Err(errno) => break End::Refused(errno),
@@ -161,25 +150,25 @@ impl<P> Channel<P> {
                 }
             }
         };
-        Sent { taken, end, notify: self.notify(machine, before) }
+        Sent { taken, end, notify: self.publish(before) }
     }
 
     /// Takes the next packet whole, or leaves no trace. Its length.
-    fn take(&mut self, machine: &dyn Machine, sender: &impl Pages, receiver: &impl Pages, batch: &mut Batch<'_>) -> Result<u32, Stop> {
+    fn take(&mut self, machine: &dyn Machine, sender: &impl Pages, receiver: &impl Pages, batch: &mut Batch) -> Result<u32, Stop> {
         if self.broken {
             return Err(Stop::NoBuffers(NoBuffers::Broken));
         }
         let record = batch.record().map_err(Stop::Refused)?;
         self.plan.hold_sources(sender, batch, &record).map_err(Stop::Refused)?;
         let len = record.header.len;
-        if let Err(why) = self.plan.hold_targets(machine, receiver, &mut self.ring, len) {
+        if let Err(why) = self.plan.hold_targets(receiver, &mut self.ring, len) {
             self.plan.release(sender, receiver);
             return Err(Stop::NoBuffers(why));
         }
         self.plan.copy(machine);
-        let slots = self.plan.describe(machine, &self.ring, &record.header);
+        let slots = self.plan.describe(&self.ring, &record.header);
         self.plan.release(sender, receiver);
-        self.ring.publish(machine, slots);
+        self.ring.complete(slots);
         batch.advance(&record);
         self.counters.packets += 1;
         self.counters.bytes += u64::from(len);
@@ -187,22 +176,20 @@ impl<P> Channel<P> {
     }
 
     /// Completes slots without a packet in them.
-    fn give_back(&mut self, machine: &dyn Machine, count: u32) {
-        (0..count).for_each(|index| self.ring.fill(machine, index, &Slot::default()));
-        self.ring.publish(machine, count);
+    fn give_back(&mut self, count: u32) {
+        (0..count).for_each(|index| self.ring.fill(index, 0, None, false));
+        self.ring.complete(count);
         self.counters.unusable += u64::from(count);
     }
 
     /// There is no room for a packet. Whether there is more by now, after the receiver was asked to say so.
-    fn wait(&mut self, machine: &dyn Machine, want_space: bool) -> Result<bool, Errno> {
+    fn wait(&mut self, want_space: bool) -> Result<bool, Errno> {
         if want_space {
-            self.waits = true;
-            self.ring.set_sender_waits(machine, true);
-            let known = self.ring.available();
-            match self.ring.look(machine, known) {
+            self.ring.set_sender_waits(true);
+            match self.ring.look(self.ring.available()) {
                 Ok(false) => {}
                 Ok(true) => {
-                    self.stop_waiting(machine);
+                    self.stop_waiting();
                     return Ok(true);
                 }
                 Err(_) => return Err(self.give_up()),
@@ -212,9 +199,9 @@ impl<P> Channel<P> {
         Ok(false)
     }
 
-    fn stop_waiting(&mut self, machine: &dyn Machine) {
-        if core::mem::take(&mut self.waits) {
-            self.ring.set_sender_waits(machine, false);
+    fn stop_waiting(&mut self) {
+        if self.ring.sender_waits() {
+            self.ring.set_sender_waits(false);
         }
     }
 
@@ -223,12 +210,13 @@ impl<P> Channel<P> {
         Errno::EPIPE
     }
 
-    /// The port to raise for what was completed since `before`.
-    fn notify(&mut self, machine: &dyn Machine, before: u32) -> Option<u32> {
+    /// Gives the receiver what was completed since `before`. Its port, if it wants an event for that.
+    fn publish(&mut self, before: u32) -> Option<u32> {
         if self.ring.completed() == before {
             return None;
         }
-        let wanted = self.ring.wants_event(machine, before);
+        self.ring.publish();
+        let wanted = self.ring.wants_event(before);
         *(if wanted { &mut self.counters.notified } else { &mut self.counters.suppressed }) += 1;
         wanted.then_some(self.port)
     }

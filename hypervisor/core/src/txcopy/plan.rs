@@ -2,11 +2,11 @@
 
 use super::Pages;
 use super::attachment::{Batch, Record};
-use super::ring::{Broken, Ring};
+use super::ring::{Broken, Buffer, Ring};
 use crate::addr::{Gfn, Ipa, MachineAddr, Mfn, PAGE_SIZE};
 use crate::machine::Machine;
 use guest_abi::errno::Errno;
-use guest_abi::txcopy::{PacketHeader, Piece, SLOT_MORE, Slot, TXCOPY_MAX_PACKET, TXCOPY_MAX_PIECES, TXCOPY_MIN_BUFFER};
+use guest_abi::txcopy::{PacketHeader, Piece, TXCOPY_MAX_PACKET, TXCOPY_MAX_PIECES, TXCOPY_MIN_BUFFER};
 
 /// Pages that the pieces of a packet lie in at most: each piece may begin and end within a page.
 const MAX_SOURCES: usize = (2 * TXCOPY_MAX_PIECES + TXCOPY_MAX_PACKET / PAGE_SIZE as u32) as usize;
@@ -49,7 +49,7 @@ impl Plan {
     }
 
     /// Holds the pages of all pieces of a record. On an error nothing is held.
-    pub fn hold_sources(&mut self, sender: &impl Pages, batch: &Batch<'_>, record: &Record) -> Result<(), Errno> {
+    pub fn hold_sources(&mut self, sender: &impl Pages, batch: &Batch, record: &Record) -> Result<(), Errno> {
         let held = batch.pieces(record).try_for_each(|piece| self.hold_piece(sender, piece?));
         if held.is_err() {
             self.sources.release(sender);
@@ -77,22 +77,22 @@ impl Plan {
     }
 
     /// Holds as many buffers from the head of the ring as `len` bytes take. On an error none is held.
-    pub fn hold_targets(&mut self, machine: &dyn Machine, receiver: &impl Pages, ring: &mut Ring, len: u32) -> Result<(), NoBuffers> {
-        let held = self.hold_buffers(machine, receiver, ring, len);
+    pub fn hold_targets(&mut self, receiver: &impl Pages, ring: &mut Ring, len: u32) -> Result<(), NoBuffers> {
+        let held = self.hold_buffers(receiver, ring, len);
         if held.is_err() {
             self.targets.release(receiver);
         }
         held
     }
 
-    fn hold_buffers(&mut self, machine: &dyn Machine, receiver: &impl Pages, ring: &mut Ring, len: u32) -> Result<(), NoBuffers> {
+    fn hold_buffers(&mut self, receiver: &impl Pages, ring: &mut Ring, len: u32) -> Result<(), NoBuffers> {
         let mut left = len;
         let mut index = 0;
         while left > 0 {
-            if index >= ring.available() && !ring.look(machine, index)? {
+            if index >= ring.available() && !ring.look(index)? {
                 return Err(NoBuffers::TooFew);
             }
-            let (at, size) = ring.hold_buffer(machine, receiver, index).map_err(|_| NoBuffers::UnusableAfter(index))?;
+            let Buffer { at, size } = ring.hold_buffer(receiver, index).map_err(|_| NoBuffers::UnusableAfter(index))?;
             let len = left.min(size);
             if !self.targets.push(Span { at, len }) {
                 receiver.put(Mfn::containing(at));
@@ -124,20 +124,10 @@ impl Plan {
     }
 
     /// Describes the packet in its slots. How many they are.
-    pub fn describe(&self, machine: &dyn Machine, ring: &Ring, header: &PacketHeader) -> u32 {
+    pub fn describe(&self, ring: &Ring, header: &PacketHeader) -> u32 {
         let count = self.targets.len;
         for (index, span) in (0..count).zip(self.targets.iter()) {
-            let more = if index + 1 < count { SLOT_MORE } else { 0 };
-            let mut slot = Slot { len: span.len, flags: more, ..Slot::default() };
-            if index == 0 {
-                slot.total = header.len;
-                slot.flags |= header.flags;
-                slot.csum_start = header.csum_start;
-                slot.csum_offset = header.csum_offset;
-                slot.gso_size = header.gso_size;
-                slot.gso_type = header.gso_type;
-            }
-            ring.fill(machine, index, &slot);
+            ring.fill(index, span.len, (index == 0).then_some(header), index + 1 < count);
         }
         count
     }

@@ -279,6 +279,7 @@ impl Machine for Meddler {
         self.machine.cas_u32(at, old, new)
     }
     forward! {
+        page(mfn: crate::addr::Mfn) -> &'static crate::machine::SharedPage;
         read(from: MachineAddr, into: &mut [u8]);
         write(to: MachineAddr, bytes: &[u8]);
         copy(from: MachineAddr, to: MachineAddr, len: usize);

@@ -2,10 +2,10 @@
 //! without an invalid one and a TLB flush between, and no page is scrubbed (that is, freed) while a TLB may still translate to something
 //! that was unmapped.
 
-use crate::addr::{CpuId, MachineAddr, Vmid};
+use crate::addr::{CpuId, MachineAddr, Mfn, Vmid};
 use crate::frames::FrameTable;
 use crate::machine::fake::FakeMachine;
-use crate::machine::{Machine, Power, Trigger};
+use crate::machine::{Machine, Power, SharedPage, Trigger};
 use std::boxed::Box;
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -88,6 +88,9 @@ impl Machine for Watcher {
     }
     fn clean_invalidate(&self, _: MachineAddr, _: usize) {}
 
+    fn page(&self, _: Mfn) -> &'static SharedPage {
+        unimplemented!()
+    }
     fn load_u32(&self, _: MachineAddr) -> u32 {
         unimplemented!()
     }
