@@ -220,6 +220,7 @@ impl FrameTable {
     }
 
     /// One attempt per change by another CPU; only the hypervisor writes these words.
+    #[inline]
     fn get_if(&self, mfn: Mfn, accept: impl Fn(State) -> bool) -> bool {
         self.map.frame(mfn).is_some_and(|frame| frame.update(|s| if accept(s) { s.one_more() } else { None }).is_some())
     }
@@ -228,15 +229,19 @@ impl FrameTable {
     ///
     /// The caller holds the reference, and no TLB translates to the page on its behalf any more. The allocation reference of domain RAM is
     /// dropped by [`Self::release`], not by this.
+    #[inline]
     pub fn put(&self, mfn: Mfn) {
-        let before = self.map.frame(mfn).and_then(|frame| frame.update(State::one_less));
-        assert!(before.is_some(), "put without a reference: frame {mfn:?}");
-        if let Some(before) = before
-            && before.references() == 1
-        {
-            assert!(!before.is_allocated(), "last put of allocated RAM: frame {mfn:?}");
-            self.free(mfn, before);
+        let before = self.map.frame(mfn).map_or(State::HYPERVISOR, Frame::drop_reference);
+        if before.references() <= 1 {
+            self.put_last(mfn, before);
         }
+    }
+
+    #[inline(never)]
+    fn put_last(&self, mfn: Mfn, before: State) {
+        assert!(before.references() == 1, "put without a reference: frame {mfn:?}");
+        assert!(!before.is_allocated(), "last put of allocated RAM: frame {mfn:?}");
+        self.free(mfn, before);
     }
 
     fn free(&self, mfn: Mfn, was: State) {

@@ -56,6 +56,12 @@ impl Frame {
         self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, change).ok().map(State)
     }
 
+    /// Drops a reference; the state before. Without one the state is spoilt, which the caller reports.
+    #[inline]
+    pub(super) fn drop_reference(&self) -> State {
+        State(self.state.fetch_sub(1, Ordering::AcqRel))
+    }
+
     pub(super) fn next(&self) -> Option<u32> {
         self.next.load(Ordering::Relaxed).checked_sub(1)
     }
@@ -161,11 +167,6 @@ impl State {
         (1..MAX_REFERENCES).contains(&self.references()).then(|| Self(self.0 + 1))
     }
 
-    /// With one reference less; `None` without any.
-    pub(super) fn one_less(self) -> Option<Self> {
-        (self.references() > 0).then(|| Self(self.0 - 1))
-    }
-
     /// The allocation given up (its reference is still counted).
     pub(super) fn released(self) -> Self {
         Self(self.0 & !ALLOCATED)
@@ -176,10 +177,10 @@ impl State {
     }
 }
 
-/// A run of RAM and the index of its first frame in the table.
+/// A run of RAM, its frames, and the index of the first of them in the table.
 struct Bank {
     start: u64,
-    pages: u64,
+    frames: &'static [Frame],
     first: u32,
 }
 
@@ -209,30 +210,25 @@ impl FrameMap {
     }
 
     pub(super) fn new(banks: &[Range<Mfn>], frames: &'static [Frame]) -> Self {
-        let mut left = u32::try_from(frames.len()).unwrap_or(u32::MAX - 1);
         let mut first = 0;
         let mut indexed = Vec::new();
         for bank in Self::normalize(banks) {
-            let pages = (bank.end - bank.start).min(u64::from(left));
-            indexed.push(Bank { start: bank.start, pages, first });
-            first += pages as u32;
-            left -= pages as u32;
+            let rest = usize::try_from(first).ok().and_then(|first| frames.get(first..)).unwrap_or_default();
+            let pages = rest.len().min(usize::try_from(bank.end - bank.start).unwrap_or(usize::MAX));
+            indexed.push(Bank { start: bank.start, frames: rest.get(..pages).unwrap_or_default(), first });
+            first = first.saturating_add(u32::try_from(pages).unwrap_or(u32::MAX));
         }
         Self { banks: indexed, frames }
     }
 
     pub(super) fn index(&self, mfn: Mfn) -> Option<u32> {
-        for bank in &self.banks {
-            let offset = mfn.0.wrapping_sub(bank.start);
-            if offset < bank.pages {
-                return Some(bank.first + offset as u32);
-            }
-        }
-        None
+        let bank = self.banks.iter().find(|bank| mfn.0.wrapping_sub(bank.start) < bank.frames.len() as u64)?;
+        Some(bank.first + (mfn.0 - bank.start) as u32)
     }
 
+    #[inline]
     pub(super) fn frame(&self, mfn: Mfn) -> Option<&'static Frame> {
-        self.at(self.index(mfn)?)
+        self.banks.iter().find_map(|bank| bank.frames.get(mfn.0.wrapping_sub(bank.start) as usize))
     }
 
     pub(super) fn at(&self, index: u32) -> Option<&'static Frame> {
@@ -241,20 +237,20 @@ impl FrameMap {
 
     /// The inverse of [`Self::index`].
     pub(super) fn mfn(&self, index: u32) -> Option<Mfn> {
-        let bank = self.banks.iter().find(|b| u64::from(index.wrapping_sub(b.first)) < b.pages)?;
+        let bank = self.banks.iter().find(|b| (index.wrapping_sub(b.first) as usize) < b.frames.len())?;
         Some(Mfn(bank.start + u64::from(index - bank.first)))
     }
 
     pub(super) fn len(&self) -> u64 {
-        self.banks.iter().map(|b| b.pages).sum()
+        self.banks.iter().map(|b| b.frames.len() as u64).sum()
     }
 
     pub(super) fn last(&self) -> Mfn {
-        Mfn(self.banks.iter().map(|b| (b.start + b.pages).saturating_sub(1)).max().unwrap_or(0))
+        Mfn(self.banks.iter().map(|b| (b.start + b.frames.len() as u64).saturating_sub(1)).max().unwrap_or(0))
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (Mfn, &'static Frame)> + '_ {
-        let mfns = self.banks.iter().flat_map(|b| (b.start..b.start + b.pages).map(Mfn));
+        let mfns = self.banks.iter().flat_map(|b| (b.start..b.start + b.frames.len() as u64).map(Mfn));
         mfns.zip(self.frames)
     }
 }
