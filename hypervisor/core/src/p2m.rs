@@ -81,7 +81,7 @@ pub struct P2m {
     tables: Tables,
     /// Highest guest frame ever mapped + 1.
     mapped_limit: AtomicU64,
-    /// Leaves found lately. Written under the lock; an edit forgets them.
+    /// Entries found lately. Written under the lock; an edit forgets them.
     recent: Recent,
     state: Lock<Option<Drain>>,
 }
@@ -143,14 +143,23 @@ impl P2m {
         }
         // Nobody writes them but under the lock.
         if let Some(found) = self.recent.find(gfn) {
-            return mapping(gfn, found.entry, found.level);
+            return self.below(gfn, found.entry, found.level);
         }
-        let slot = self.tables.walk(gfn, entry::PAGE_LEVEL);
-        let found = mapping(gfn, slot.entry, slot.level);
+        let slot = self.tables.walk(gfn, entry::PAGE_LEVEL - 1);
+        let found = self.below(gfn, slot.entry, slot.level);
         if found.is_some() {
             self.recent.note(gfn, slot.entry, slot.level);
         }
         found
+    }
+
+    /// What `gfn` is mapped to, below the entry of a level above that of pages.
+    #[inline]
+    fn below(&self, gfn: Gfn, entry: Entry, level: u8) -> Option<Mapping> {
+        match entry.meaning(level) {
+            Meaning::Table(table) => mapping(gfn, self.tables.slot(table, gfn, level + 1).entry, level + 1),
+            _ => mapping(gfn, entry, level),
+        }
     }
 
     fn find(&self, gfn: Gfn) -> Option<Mapping> {
@@ -163,7 +172,7 @@ impl P2m {
     /// Accepts pages of kind `Ram` alone: no shared pages of the hypervisor, no foreign mappings, no grants, no devices.
     pub fn get_ram(&self, frames: &FrameTable, gfn: Gfn, write: bool) -> Option<Mfn> {
         if let Some(found) = self.recent.find(gfn)
-            && let Some(mfn) = self.get(frames, mapping(gfn, found.entry, found.level)?, write)
+            && let Some(mfn) = self.get(frames, self.below(gfn, found.entry, found.level)?, write)
         {
             if self.recent.is_current(&found) {
                 return Some(mfn);
@@ -179,6 +188,7 @@ impl P2m {
     }
 
     /// Takes the reference to what was found.
+    #[inline]
     fn get(&self, frames: &FrameTable, found: Mapping, write: bool) -> Option<Mfn> {
         usable(found, write).filter(|mfn| frames.get_ram(*mfn, self.tables.vmid))
     }

@@ -134,6 +134,7 @@ impl Entry {
         Self((mfn.address().0 & ADDRESS) | ((kind as u64) << TYPE_SHIFT) | kind.attributes() | ACCESSED | page | VALID)
     }
 
+    #[inline]
     pub(super) fn meaning(self, level: u8) -> Meaning {
         if self.0 & VALID == 0 {
             return Meaning::Empty;

@@ -1,9 +1,10 @@
-//! The leaves that lookups found lately: a walk of four levels for each packet that a domain sends would be most of its cost.
+//! Where lookups came by lately: a walk of four levels for each page of a packet would be most of its cost. Remembered is the entry that
+//! covers the guest frame's 2 MiB, a block or the last table, or a leaf above it.
 //!
 //! They are written under the p2m lock and read without it, as a sequence lock: `turn` is odd while they are written, and all the time that
 //! an edit is under way. A reader that finds `turn` even, and the same after it has what it wanted, looked between two edits.
 //!
-//! What a reader wants is a reference to the page. No stale leaf can give it one: an edit makes `turn` odd before it changes an entry, and
+//! What a reader wants is a reference to the page. No stale entry can give it one: an edit makes `turn` odd before it changes an entry, and
 //! references of pages that it unmaps are dropped after that, by read-modify-writes of the state words of frames. If such a change came
 //! before the reader's own, then that has acquired it, and `turn` with it: the reader sees that `turn` has moved on, and drops what it took.
 //! If it came after, the page was still allocated, and is until the reader drops it.
@@ -12,7 +13,7 @@ use super::entry::{Entry, order_at};
 use crate::addr::Gfn;
 use core::sync::atomic::{AtomicU64, Ordering, fence};
 
-/// Leaves that are remembered, each at the place that its guest frame's 2 MiB have.
+/// Entries that are remembered, each at the place that its guest frame's 2 MiB have.
 const PLACES: usize = 8;
 /// log2 of the pages of 2 MiB.
 const BLOCK_ORDER: u32 = 9;
@@ -32,7 +33,8 @@ struct Place {
     entry: AtomicU64,
 }
 
-/// A leaf that maps a guest frame, or did: [`Recent::is_current`] says which.
+/// An entry on the way to that of a guest frame, or one that was: [`Recent::is_current`] says which.
+#[derive(Clone, Copy)]
 pub(super) struct Found {
     pub(super) entry: Entry,
     pub(super) level: u8,
@@ -45,7 +47,7 @@ impl Recent {
         Self { turn: AtomicU64::new(0), places }
     }
 
-    /// The leaf that maps `gfn`, without the p2m lock.
+    /// The entry that covers `gfn`, without the p2m lock.
     #[inline]
     pub(super) fn find(&self, gfn: Gfn) -> Option<Found> {
         let turn = self.turn.load(Ordering::Acquire);
@@ -56,14 +58,14 @@ impl Recent {
         (turn & 1 == 0 && tag == self::tag(gfn, level)).then_some(Found { entry, level, turn })
     }
 
-    /// Whether no leaf was written, and no edit begun, since it was found.
+    /// Whether none was written, and no edit begun, since it was found.
     #[inline]
     pub(super) fn is_current(&self, found: &Found) -> bool {
         fence(Ordering::Acquire);
         self.turn.load(Ordering::Relaxed) == found.turn
     }
 
-    /// Remembers a leaf. Under the p2m lock, outside an edit.
+    /// Remembers an entry of a level above that of pages. Under the p2m lock, outside an edit.
     pub(super) fn note(&self, gfn: Gfn, entry: Entry, level: u8) {
         let Some(place) = self.place(gfn) else { return };
         self.begin();
