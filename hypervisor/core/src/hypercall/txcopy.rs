@@ -31,9 +31,16 @@ const RECORD_MIN: u32 = 32;
 
 /// Performs sub-operation x0. An unknown one answers `-ENOSYS`.
 pub fn txcopy_op(hv: &Hypervisor, caller: &Caller<'_>, args: Args) -> Outcome {
-    let [op, x1, ..] = args;
+    match args {
+        [abi::TXCOPY_SEND, ..] => send(hv, caller, args),
+        [op, x1, ..] => control(hv, caller, op, x1).into(),
+    }
+}
+
+// Apart from `send`, which is to have the registers for itself.
+#[inline(never)]
+fn control(hv: &Hypervisor, caller: &Caller<'_>, op: u64, x1: u64) -> Answer {
     match op {
-        abi::TXCOPY_SEND => return send(hv, caller, args),
         abi::TXCOPY_POSTED => posted(hv, caller, x1),
         abi::TXCOPY_QUERY => query(caller, x1),
         abi::TXCOPY_CREATE => create(hv, caller, x1),
@@ -43,7 +50,6 @@ pub fn txcopy_op(hv: &Hypervisor, caller: &Caller<'_>, args: Args) -> Outcome {
         abi::TXCOPY_STATS => stats(caller, x1),
         _ => Err(Errno::ENOSYS),
     }
-    .into()
 }
 
 /// A domain's own RAM.
@@ -68,6 +74,7 @@ impl Pages for OwnRam<'_> {
     }
 }
 
+#[inline(never)]
 fn send(hv: &Hypervisor, caller: &Caller<'_>, args: Args) -> Outcome {
     let [_, handle, bytes, flags, progress] = args;
     let earlier = progress >> TAKEN_SHIFT;

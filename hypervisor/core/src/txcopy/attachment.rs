@@ -1,6 +1,7 @@
 //! The sender's side: its page of packet records, of which every word is read once, by value.
 
 use super::GuestPage;
+use crate::addr::Ipa;
 use crate::machine::SharedPage;
 use core::sync::atomic::Ordering;
 use guest_abi::errno::Errno;
@@ -68,6 +69,7 @@ impl Batch {
     }
 
     /// The next record.
+    #[inline]
     pub(super) fn record(&self) -> Result<Record, Errno> {
         let header: PacketHeader = self.read(self.offset)?;
         let record = Record { header, pieces_at: self.offset + UNIT };
@@ -75,21 +77,35 @@ impl Batch {
         if few && record.end() <= self.bytes && is_right(&header) { Ok(record) } else { Err(Errno::EINVAL) }
     }
 
-    /// The pieces of a record, as far as they are right, and at the end whether they make up the packet.
-    pub(super) fn pieces(&self, record: &Record) -> impl Iterator<Item = Result<Piece, Errno>> {
+    /// Where the packet is, if it is one piece.
+    #[inline]
+    pub(super) fn only_piece(&self, record: &Record) -> Option<Ipa> {
+        if record.header.pieces != 1 {
+            return None;
+        }
+        let piece: Piece = self.read(record.pieces_at).ok()?;
+        (piece.len == record.header.len && piece._pad == 0).then_some(Ipa(piece.addr))
+    }
+
+    /// Calls `each` with the pieces of a record, as far as they are right and make up the packet.
+    #[inline]
+    pub(super) fn pieces(&self, record: &Record, mut each: impl FnMut(Piece) -> Result<(), Errno>) -> Result<(), Errno> {
         let mut left = record.header.len;
-        (record.pieces_at..record.end()).step_by(UNIT as usize).map(move |at| {
+        let mut at = record.pieces_at;
+        while at < record.end() {
             let piece: Piece = self.read(at)?;
-            let is_last = at + UNIT == record.end();
-            if piece.len == 0 || piece.len > left || piece._pad != 0 || (is_last && piece.len != left) {
+            if piece.len == 0 || piece.len > left || piece._pad != 0 {
                 return Err(Errno::EINVAL);
             }
+            each(piece)?;
             left -= piece.len;
-            Ok(piece)
-        })
+            at += UNIT;
+        }
+        if left == 0 { Ok(()) } else { Err(Errno::EINVAL) }
     }
 
     /// What is at `offset`, within the page.
+    #[inline]
     fn read<T: FromBytes>(&self, offset: u32) -> Result<T, Errno> {
         let [low, high] = self.words.as_chunks::<2>().0.get((offset / UNIT) as usize).ok_or(Errno::EINVAL)?;
         let value = [low, high].map(|word| word.load(Ordering::Relaxed));
@@ -98,6 +114,7 @@ impl Batch {
 }
 
 /// Whether the metadata of a packet is what a receiver may rely on.
+#[inline]
 fn is_right(header: &PacketHeader) -> bool {
     let partial = header.flags & abi::PACKET_CSUM_PARTIAL != 0;
     let checksum_end = u32::from(header.csum_start) + u32::from(header.csum_offset) + 2;

@@ -50,7 +50,7 @@ impl Plan {
 
     /// Holds the pages of all pieces of a record. On an error nothing is held.
     pub fn hold_sources(&mut self, sender: &impl Pages, batch: &Batch, record: &Record) -> Result<(), Errno> {
-        let held = batch.pieces(record).try_for_each(|piece| self.hold_piece(sender, piece?));
+        let held = batch.pieces(record, |piece| self.hold_piece(sender, piece));
         if held.is_err() {
             self.sources.release(sender);
         }

@@ -68,6 +68,7 @@ impl Ring {
     }
 
     /// Slots that hold a buffer, as last seen.
+    #[inline]
     pub(super) fn available(&self) -> u32 {
         self.posted.wrapping_sub(self.completed)
     }
@@ -88,6 +89,7 @@ impl Ring {
     }
 
     /// Reads slot `index` after the last completed one, once, and holds its buffer.
+    #[inline]
     pub(super) fn hold_buffer(&self, receiver: &impl Pages, index: u32) -> Result<Buffer, Unusable> {
         let [addr, size, ..] = self.slot(index).ok_or(Unusable)?;
         let buffer = Ipa(addr.load(Ordering::Relaxed));
@@ -100,6 +102,7 @@ impl Ring {
     }
 
     /// Writes into slot `index` after the last completed one that it has `len` bytes of a packet: `packet` in its first slot.
+    #[inline]
     pub(super) fn fill(&self, index: u32, len: u32, packet: Option<&PacketHeader>, more: bool) {
         let Some([_, size, total, segments]) = self.slot(index) else { return };
         // `addr` stays, and `size`: what is written back is the receiver's own.
@@ -115,17 +118,20 @@ impl Ring {
     }
 
     /// `count` more slots are done; the receiver learns it when they are [published](Self::publish).
+    #[inline]
     pub(super) fn complete(&mut self, count: u32) {
         self.completed = self.completed.wrapping_add(count);
     }
 
     /// Gives the completed slots back.
+    #[inline]
     pub(super) fn publish(&self) {
         let flags = if self.sender_waits { RING_SENDER_WAITS } else { 0 };
         self.header.words[OURS].store(words(self.completed, flags), Ordering::Release);
     }
 
     /// Whether the receiver wants an event for what was completed since `before`. After publishing that.
+    #[inline]
     pub(super) fn wants_event(&self, before: u32) -> bool {
         fence(Ordering::SeqCst);
         let event_at = (self.header.words[THEIRS].load(Ordering::Relaxed) >> 32) as u32;
@@ -144,8 +150,9 @@ impl Ring {
         fence(Ordering::SeqCst);
     }
 
+    #[inline]
     fn slot(&self, index: u32) -> Option<&'static [AtomicU64; SLOT_WORDS]> {
-        let number = self.completed.wrapping_add(index) & (self.slots - 1);
+        let number = self.completed.wrapping_add(index) & self.slots.wrapping_sub(1);
         let page = self.pages.get((number / SLOTS_PER_PAGE) as usize)?;
         page.words.as_chunks().0.get((number % SLOTS_PER_PAGE) as usize)
     }
