@@ -11,6 +11,7 @@ const BUDGET: usize = 512;
 
 /// Write: the bytes are printed verbatim. Read: returns how many bytes came in on the serial line.
 /// `-EPERM` for a domain that does not own the console, `-ENOSYS` other commands.
+#[inline(never)]
 pub fn console_io(hv: &Hypervisor, caller: &Caller<'_>, cmd: u32, count: u32, buffer: u64) -> Outcome {
     if !caller.domain.privileged && !caller.domain.is_console {
         return Err(Errno::EPERM).into();

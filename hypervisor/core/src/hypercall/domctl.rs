@@ -73,6 +73,7 @@ impl Request<'_> {
 }
 
 /// `-EACCES` wrong interface version, `-EPERM` unprivileged, `-ESRCH` no such domain, `-ENOSYS` unknown command.
+#[inline(never)]
 pub fn domctl(hv: &Hypervisor, caller: &Caller<'_>, args: Args) -> Outcome {
     let [at, progress, ..] = args;
     match header(hv, caller, at, progress == WAITS).and_then(|request| run(&request)) {

@@ -30,6 +30,7 @@ struct Request<'a> {
 }
 
 /// Unknown commands answer `-ENOSYS`.
+#[inline(never)]
 pub fn event_channel_op(hv: &Hypervisor, caller: &Caller<'_>, cmd: u32, at: u64) -> Outcome {
     let request = Request { hv, caller, at };
     match cmd {

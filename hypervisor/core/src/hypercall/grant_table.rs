@@ -32,6 +32,7 @@ const CMD_MASK: u32 = (1 << CMD_BITS) - 1;
 
 /// Performs `count` operations of the list at `list`. `-EINVAL` for a count that is negative as a 32-bit number, `-EFAULT` for a list that is
 /// not the caller's own RAM, `-ENOSYS` for an unknown command.
+#[inline(never)]
 pub fn grant_table_op(hv: &Hypervisor, caller: &Caller<'_>, cmd: u64, list: u64, count: u64) -> Outcome {
     let (cmd, count) = (cmd as u32, count as u32);
     let (op, progress) = (cmd & CMD_MASK, cmd & !CMD_MASK);

@@ -10,6 +10,7 @@ use guest_abi::hvm as abi;
 use guest_abi::xen::DOMID_SELF;
 
 /// Commands other than set, get and the request to a monitor, which nobody hears, answer `-ENOSYS`.
+#[inline(never)]
 pub fn hvm_op(hv: &Hypervisor, caller: &Caller<'_>, cmd: u64, arg: u64) -> Answer {
     if cmd == abi::HVMOP_GUEST_REQUEST_VM_EVENT {
         return if arg == 0 { Ok(0) } else { Err(Errno::EINVAL) };

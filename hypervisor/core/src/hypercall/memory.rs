@@ -30,6 +30,7 @@ struct Call<'a, 'c> {
 }
 
 /// Unknown operations, and those that Xen does not have on Arm, answer `-ENOSYS`.
+#[inline(never)]
 pub fn memory_op(hv: &Hypervisor, caller: &Caller<'_>, cmd: u64, arg: u64) -> Outcome {
     let (op, done) = (cmd & abi::MEMOP_CMD_MASK, cmd >> abi::MEMOP_EXTENT_SHIFT);
     let call = Call { hv, caller, op, done, arg };

@@ -10,6 +10,7 @@ use guest_abi::xen::{MulticallEntry, hypercall};
 const BUDGET: u64 = 32;
 
 /// Performs `count` calls from the list at `list`; each entry gets its result. Nested multicalls answer `-EINVAL`.
+#[inline(never)]
 pub fn multicall(hv: &Hypervisor, caller: &Caller<'_>, list: u64, count: u64) -> Outcome {
     let entries = GuestPtr::<MulticallEntry>::new(list);
     for i in 0..count.min(BUDGET) {

@@ -8,6 +8,7 @@ use guest_abi::errno::Errno;
 use guest_abi::platform::{PlatformOp, XENPF_INTERFACE_VERSION, XENPF_SETTIME64};
 
 /// `-EACCES` wrong interface version, `-EPERM` unprivileged, `-ENOSYS` other commands, `-EINVAL` reserved field set.
+#[inline(never)]
 pub fn platform_op(hv: &Hypervisor, caller: &Caller<'_>, op: GuestPtr<PlatformOp>) -> Answer {
     let op = caller.memory.read(op)?;
     if op.interface_version != XENPF_INTERFACE_VERSION {

@@ -14,6 +14,7 @@ use guest_abi::sched as abi;
 const MAX_POLL: u32 = 128;
 
 /// Unknown commands answer `-ENOSYS`.
+#[inline(never)]
 pub fn sched_op(hv: &Hypervisor, caller: &Caller<'_>, cmd: u32, arg: u64) -> Answer {
     match cmd {
         abi::SCHEDOP_YIELD => {

@@ -40,6 +40,7 @@ impl Request<'_> {
 }
 
 /// `-EACCES` wrong interface version, `-EPERM` unprivileged, `-ENOSYS` unknown command.
+#[inline(never)]
 pub fn sysctl(hv: &Hypervisor, caller: &Caller<'_>, at: u64) -> Outcome {
     let run = || {
         let header = caller.memory.read(GuestPtr::<Sysctl>::new(at))?;

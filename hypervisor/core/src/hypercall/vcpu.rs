@@ -10,6 +10,7 @@ use guest_abi::vcpu as abi;
 use guest_abi::xen;
 
 /// Only the two sub-operations that Xen has on Arm; others answer `-EINVAL`. `-ENOENT` for a vCPU that does not exist.
+#[inline(never)]
 pub fn vcpu_op(hv: &Hypervisor, caller: &Caller<'_>, cmd: u32, vcpu: u32, arg: u64) -> Answer {
     let domain = caller.domain;
     let target = domain.vcpu(vcpu).ok_or(Errno::ENOENT)?;
@@ -55,6 +56,7 @@ pub fn vcpu_op(hv: &Hypervisor, caller: &Caller<'_>, cmd: u32, vcpu: u32, arg: u
 }
 
 /// Turns an assist on or off. `-EINVAL` for a type Arm does not have, `-ENOSYS` for another command.
+#[inline(never)]
 pub fn vm_assist(caller: &Caller<'_>, cmd: u32, kind: u32) -> Answer {
     if kind != xen::VMASST_TYPE_RUNSTATE_UPDATE_FLAG {
         return Err(Errno::EINVAL);

@@ -17,6 +17,7 @@ const CHANGESET: &str = "";
 const DENIED: &str = "<denied>";
 
 /// Unknown commands answer `-ENOSYS`; a submap other than 0 `-EINVAL`.
+#[inline(never)]
 pub fn xen_version(hv: &Hypervisor, caller: &Caller<'_>, cmd: u32, arg: u64) -> Answer {
     let privileged = caller.domain.privileged;
     let command_line = || if privileged { hv.fixed.command_line.as_str() } else { DENIED };
