@@ -172,7 +172,8 @@ impl P2m {
     /// Accepts pages of kind `Ram` alone: no shared pages of the hypervisor, no foreign mappings, no grants, no devices.
     pub fn get_ram(&self, frames: &FrameTable, gfn: Gfn, write: bool) -> Option<Mfn> {
         if let Some(found) = self.recent.find(gfn)
-            && let Some(mfn) = self.get(frames, self.below(gfn, found.entry, found.level)?, write)
+            && let Some(mapping) = self.below(gfn, found.entry, found.level)
+            && let Some(mfn) = self.get(frames, mapping, write)
         {
             if self.recent.is_current(&found) {
                 return Some(mfn);
