@@ -134,6 +134,11 @@ impl P2m {
 
     /// What `gfn` is mapped to; nothing once teardown has begun.
     pub fn lookup(&self, gfn: Gfn) -> Option<Mapping> {
+        self.with(gfn, Some)
+    }
+
+    /// Calls `f` with what `gfn` is mapped to, which stays so meanwhile.
+    fn with<R>(&self, gfn: Gfn, f: impl FnOnce(Mapping) -> Option<R>) -> Option<R> {
         if gfn.0 >= self.tables.geometry.limit() {
             return None;
         }
@@ -143,14 +148,12 @@ impl P2m {
         }
         // Nobody writes them but under the lock.
         if let Some(found) = self.recent.find(gfn) {
-            return self.below(gfn, found.entry, found.level);
+            return f(self.below(gfn, found.entry, found.level)?);
         }
         let slot = self.tables.walk(gfn, entry::PAGE_LEVEL - 1);
-        let found = self.below(gfn, slot.entry, slot.level);
-        if found.is_some() {
-            self.recent.note(gfn, slot.entry, slot.level);
-        }
-        found
+        let found = self.below(gfn, slot.entry, slot.level)?;
+        self.recent.note(gfn, slot.entry, slot.level);
+        f(found)
     }
 
     /// What `gfn` is mapped to, below the entry of a level above that of pages.
@@ -180,12 +183,12 @@ impl P2m {
             }
             frames.put(mfn);
         }
-        self.get(frames, self.lookup(gfn)?, write)
+        self.with(gfn, |mapping| self.get(frames, mapping, write))
     }
 
     /// As [`Self::get_ram`], but also a page that the hypervisor shares with the domain: to a grant it is RAM, as in Xen.
     pub fn get_own(&self, frames: &FrameTable, gfn: Gfn, write: bool) -> Option<Mfn> {
-        usable(self.lookup(gfn)?, write).filter(|mfn| frames.get(*mfn, self.tables.vmid))
+        self.with(gfn, |mapping| usable(mapping, write).filter(|mfn| frames.get(*mfn, self.tables.vmid)))
     }
 
     /// Takes the reference to what was found.
