@@ -31,6 +31,8 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::time::Instant;
 
+pub use gate::check;
+
 /// Two deterministic runs agree within this.
 const AGREE: f64 = 0.02;
 

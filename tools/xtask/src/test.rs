@@ -1,7 +1,7 @@
 //! `cargo xtask test`: what CI runs. Formatting, lints, host tests, the image, and whole-machine scenarios.
 
 use crate::scenario::{self, Scenario};
-use crate::{abi, guests, host, image, modules, qemu, toolchain};
+use crate::{abi, bench, guests, host, image, modules, qemu, toolchain};
 use anyhow::{Context, Result, bail, ensure};
 use std::process::Command;
 use std::time::Instant;
@@ -86,6 +86,9 @@ pub fn test(options: &Options) -> Result<()> {
     }
     if options.scenarios.is_empty() && options.hyp == "xenolith" {
         tally.tell("abi", || abi::check().map_err(|error| format!("{error:#}")));
+        if options.all {
+            tally.tell("instructions", || bench::check().map_err(|error| format!("{error:#}")));
+        }
     }
     println!("{} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.skipped);
     std::process::exit(i32::from(tally.failed > 0 || tally.passed == 0));

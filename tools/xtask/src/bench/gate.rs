@@ -10,6 +10,11 @@ use std::fs;
 use std::path::Path;
 use std::sync::Mutex;
 
+/// Whether no operation of Xenolith's has become dearer, as CI asks.
+pub fn check() -> Result<Option<String>> {
+    gate(None, false).map(Some)
+}
+
 /// Measures single operations on Xenolith, or on `image`, and compares them with the stored figures, or stores them.
 pub fn gate(image: Option<&Path>, store: bool) -> Result<String> {
     let folder = run::folder();
