@@ -2,12 +2,30 @@
 //! ([`crate::runtime::peer`]).
 
 pub mod books;
+mod channel;
 mod grants;
 mod jobs;
 mod ops;
 mod peer;
+mod txcopy;
 
 use crate::verdict::Subject;
 
 /// In the order in which they run.
-pub const ALL: &[Subject] = &[Subject { name: "pair.grants", run: grants::run }];
+pub const ALL: &[Subject] = &[
+    Subject { name: "pair.grants", run: grants::run },
+    Subject { name: "T01.counts", run: txcopy::t01 },
+    Subject { name: "T02.wrong_pages", run: txcopy::t02 },
+    Subject { name: "T03.pages_given_away", run: txcopy::t03 },
+    Subject { name: "T05.lengths", run: txcopy::t05 },
+    Subject { name: "T06.one_page_for_all", run: txcopy::t06 },
+    Subject { name: "T09.wrong_buffers", run: txcopy::t09 },
+    Subject { name: "T10.wrong_domains", run: txcopy::t10 },
+    Subject { name: "T11.long_batches", run: txcopy::t11 },
+    Subject { name: "T13.limits", run: txcopy::t13 },
+    Subject { name: "T14.padding", run: txcopy::t14 },
+    Subject { name: "T16.multicall", run: txcopy::t16 },
+    Subject { name: "T17.versions", run: txcopy::t17 },
+    Subject { name: "T18.receiver_lies", run: txcopy::t18 },
+    Subject { name: "T20.metadata", run: txcopy::t20 },
+];

@@ -2,7 +2,6 @@
 
 use super::ops;
 use crate::runtime::page::Page;
-use guest_abi::event_channel::*;
 use guest_abi::memory::{XENMEM_DECREASE_RESERVATION, XENMEM_POPULATE_PHYSMAP};
 use guest_abi::xen::DOMID_SELF;
 
@@ -84,29 +83,12 @@ pub fn clear(a: [u64; 6]) -> u64 {
     0
 }
 
-/// Binds port `a[1]` of domain `a[0]`: the own port, or an error above bit 31.
-pub fn bind(a: [u64; 6]) -> u64 {
-    let mut op = BindInterdomain { remote_dom: a[0] as u16, remote_port: a[1] as u32, ..Default::default() };
-    let rc = crate::runtime::hypercall::event(EVTCHNOP_BIND_INTERDOMAIN, &mut op);
-    if rc == 0 { op.local_port.into() } else { rc.cast_unsigned() }
-}
-
 /// Offers a port to domain `a[0]`: the port, or an error.
 pub fn offer(a: [u64; 6]) -> u64 {
     ops::offer_port(a[0] as u16).cast_unsigned()
 }
 
-/// Sends by own port `a[0]`.
-pub fn send(a: [u64; 6]) -> u64 {
-    ops::send(a[0] as u32).cast_unsigned()
-}
-
 /// Closes own port `a[0]`.
 pub fn close(a: [u64; 6]) -> u64 {
     ops::close(a[0] as u32).cast_unsigned()
-}
-
-/// Any hypercall: number `a[0]`, four arguments.
-pub fn hypercall(a: [u64; 6]) -> u64 {
-    crate::runtime::hypercall::raw(a[0], [a[1], a[2], a[3], a[4], a[5]]).cast_unsigned()
 }

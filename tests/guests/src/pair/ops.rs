@@ -1,7 +1,7 @@
 //! Operations of both domains, each a line where it is used.
 
 use crate::runtime::{cpu, hypercall, page::Page, peer::yield_cpu};
-use guest_abi::event_channel::{AllocUnbound, Close, EVTCHNOP_ALLOC_UNBOUND, EVTCHNOP_CLOSE, EVTCHNOP_SEND, Send};
+use guest_abi::event_channel::{AllocUnbound, Close, EVTCHNOP_ALLOC_UNBOUND, EVTCHNOP_CLOSE};
 use guest_abi::grant_table::*;
 use guest_abi::memory::*;
 use guest_abi::xen::DOMID_SELF;
@@ -133,11 +133,6 @@ pub fn offer_port(remote_dom: u16) -> i64 {
     let mut op = AllocUnbound { dom: DOMID_SELF, remote_dom, port: 0 };
     let rc = hypercall::event(EVTCHNOP_ALLOC_UNBOUND, &mut op);
     if rc == 0 { op.port.into() } else { rc }
-}
-
-/// Sends by an own port.
-pub fn send(port: u32) -> i64 {
-    hypercall::event(EVTCHNOP_SEND, &mut Send { port })
 }
 
 /// Closes an own port.
