@@ -7,6 +7,7 @@ mod grants;
 mod jobs;
 mod ops;
 mod peer;
+mod races;
 mod txcopy;
 
 use crate::verdict::Subject;
@@ -28,4 +29,6 @@ pub const ALL: &[Subject] = &[
     Subject { name: "T17.versions", run: txcopy::t17 },
     Subject { name: "T18.receiver_lies", run: txcopy::t18 },
     Subject { name: "T20.metadata", run: txcopy::t20 },
+    Subject { name: "T04.descriptors_rewritten", run: races::t04 },
+    Subject { name: "T08.sender_dies", run: races::t08 },
 ];

@@ -3,9 +3,8 @@
 use super::hypercall;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use guest_abi::arch_arm::{GUEST_GICV3_GICD_BASE, GUEST_GICV3_GICR0_BASE};
-use guest_abi::hvm::{HVM_PARAM_CALLBACK_IRQ, HVMOP_GET_PARAM, HvmParam};
 use guest_abi::version::{FeatureInfo, XENVER_GET_FEATURES};
-use guest_abi::xen::{DOMID_SELF, hypercall as nr};
+use guest_abi::xen::hypercall as nr;
 
 /// What the image is started as.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -32,7 +31,6 @@ const DOM0_WINDOW: u64 = 0x100_0000;
 const DOMU_WINDOW: u64 = 0x3_8000;
 
 static ROLE: AtomicU64 = AtomicU64::new(0);
-static EVENT_PPI: AtomicU64 = AtomicU64::new(0);
 
 /// Finds out. `x0` is what the boot CPU was started with.
 pub fn init(x0: u64) {
@@ -44,9 +42,6 @@ pub fn init(x0: u64) {
         (false, false) => 0,
     };
     ROLE.store(role, Relaxed);
-    let mut callback = HvmParam { domid: DOMID_SELF, index: HVM_PARAM_CALLBACK_IRQ, ..Default::default() };
-    hypercall::with(nr::HVM_OP, HVMOP_GET_PARAM, &mut callback);
-    EVENT_PPI.store(callback.value & 0xff, Relaxed);
 }
 
 /// What this domain is.
@@ -67,11 +62,6 @@ pub fn distributor() -> u64 {
 pub fn redistributor(index: usize) -> u64 {
     let base = if role() == Role::Dom0 { DOM0_GICR } else { GUEST_GICV3_GICR0_BASE };
     base + index as u64 * 0x2_0000
-}
-
-/// The interrupt of event channels.
-pub fn event_ppi() -> u32 {
-    EVENT_PPI.load(Relaxed) as u32
 }
 
 /// First of 2048 guest frames that hold nothing and are mapped in stage 1, for what the hypervisor maps.
