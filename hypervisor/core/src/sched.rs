@@ -333,7 +333,8 @@ impl Scheduler {
     /// unless it runs before.
     pub fn set_alarm(&self, id: SchedId, at: Nanos) {
         let mut state = self.state.lock();
-        if let Some(unit) = state.unit_mut(id) {
+        // Another CPU may have chosen it already, and waits for its registers: the timer comes with them.
+        if let Some(unit) = state.unit_mut(id).filter(|unit| !matches!(unit.place, Place::Running(_))) {
             unit.alarm = at;
             self.look_at(unit.last, at);
         }

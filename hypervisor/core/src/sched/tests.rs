@@ -314,6 +314,23 @@ fn alarms_belong_to_the_last_cpu() {
 }
 
 #[test]
+fn an_alarm_for_one_that_another_cpu_runs_by_now_is_not_that_cpus() {
+    let sched = scheduler(2);
+    let (a, b) = (add(&sched, 1, 0), add(&sched, 2, 0));
+    sched.wake(a.sched, None, 0);
+    runs(&sched, 0, 0);
+    a.set(BLOCKED);
+    sched.wake(b.sched, None, 0);
+    assert_eq!(runs(&sched, 0, MS), Some(b.sched));
+    // CPU 0 still saves it.
+    a.clear(BLOCKED);
+    sched.wake(a.sched, None, MS);
+    assert_eq!(runs(&sched, 1, MS), Some(a.sched));
+    sched.set_alarm(a.sched, 7 * MS);
+    assert_eq!((sched.deadline(CpuId(0)), sched.deadline(CpuId(1))), (None, None));
+}
+
+#[test]
 fn runstates_add_up_to_the_time_that_passed() {
     let sched = scheduler(1);
     let a = add(&sched, 1, 5);
