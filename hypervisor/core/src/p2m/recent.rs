@@ -19,8 +19,8 @@ const PLACES: usize = 8;
 const BLOCK_ORDER: u32 = 9;
 /// Bits of a level.
 const LEVEL_BITS: u32 = 2;
-/// No guest frame has this number.
-const NONE: u64 = u64::MAX;
+/// A tag that no guest frame has: of level 0, where a number has few bits. All ones would be that of the last frame at the level of pages.
+const NONE: u64 = u64::MAX << LEVEL_BITS;
 
 pub(super) struct Recent {
     turn: AtomicU64,

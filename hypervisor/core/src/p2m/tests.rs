@@ -498,3 +498,19 @@ fn nothing_is_remembered_during_an_edit_and_after_the_end() {
     drop(p2m.edit(&frames));
     assert!(p2m.lookup(Gfn(5)).is_none() && p2m.recent.find(Gfn(5)).is_none());
 }
+
+#[test]
+fn the_last_frame_number_is_not_found_in_an_empty_memory_of_lookups() {
+    let frames = frames();
+    let p2m = p2m(&frames);
+    let take = |gfn| p2m.get_ram(&frames, Gfn(gfn), true);
+    assert_eq!(take(u64::MAX), None);
+    // Where a lookup of it is remembered there was another entry, which is forgotten.
+    let (near, mfn) = (7 << 9, Mfn(BASE));
+    frames.allocate_at(GUEST, mfn, 0, FrameKind::Ram).unwrap();
+    p2m.edit(&frames).map(Gfn(near), mfn, 9, P2mType::RamRw).unwrap();
+    assert_eq!(take(near), Some(mfn));
+    frames.put(mfn);
+    drop(p2m.edit(&frames));
+    assert_eq!([take(u64::MAX), take(u64::MAX - 1)], [None, None]);
+}
