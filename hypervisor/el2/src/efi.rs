@@ -94,8 +94,9 @@ unsafe extern "C" {
 
 /// The handoff, if there is one: `present` is what `head` passes on.
 pub fn handoff(present: u64) -> Option<&'static Handoff> {
+    let handoff = &raw const efi_handoff;
     // SAFETY: `head` says that the stub was here, which filled it; nobody writes to it any more.
-    (present != 0).then(|| unsafe { &*&raw const efi_handoff })
+    (present != 0).then(|| unsafe { &*handoff })
 }
 
 /// A NUL-terminated UTF-16 text.
@@ -129,8 +130,9 @@ struct Firmware {
 unsafe extern "efiapi" fn efi_entry(image: Handle, table: *const SystemTable) -> Status {
     // SAFETY: by the caller's contract the table is there, and its services until they are left.
     let firmware = unsafe { Firmware { table, services: (*table).boot_services, image } };
+    let handoff = &raw mut efi_handoff;
     // SAFETY: the image's own memory; nothing else runs.
-    let handoff = unsafe { &mut *&raw mut efi_handoff };
+    let handoff = unsafe { &mut *handoff };
     match firmware.prepare(handoff) {
         Ok(tree) => {
             let (start, end) = (&raw const __image_start, &raw const __image_end);
