@@ -67,7 +67,11 @@ fn console(machine: &mut Machine) -> Result<String> {
     machine.sh("xl list domu1", 30)?;
     // Much at once: everything must come through the ring and the log.
     guest(machine, "seq 1 2000 >/dev/hvc0; echo ALL-SAID >/dev/hvc0")?;
-    machine.sh("grep -q ALL-SAID /var/log/xen/console/guest-domu1.log", 30)?;
+    // The writer is done when its tty has taken the last of it: the ring and xenconsoled come after that.
+    machine.sh(
+        "i=0; until grep -q ALL-SAID /var/log/xen/console/guest-domu1.log || [ $i = 20 ]; do sleep 1; i=$((i+1)); done; [ $i -lt 20 ]",
+        60,
+    )?;
     machine.sh("tr -d '\\r' </var/log/xen/console/guest-domu1.log | grep -c -E '^[0-9]+$' | grep -E '^(2000|199[0-9])$'", 30)?;
     Ok("spoken with, and 2000 lines read".into())
 }
