@@ -14,7 +14,7 @@ use guest_abi::errno::Errno;
 const MAX_SPIS: u32 = 988;
 /// Free memory, in bytes, below which the hypervisor does not start to build a domain.
 const RESERVE: u64 = 2 << 20;
-/// Pages for stage-2 tables that a domain has before the toolstack gives it its pool, as in Xen: enough to map a GICv2's CPU interface.
+/// Pages for stage-2 tables that a domain with a GICv2 has before the toolstack gives it its pool, as in Xen: its CPU interface is mapped.
 const FIRST_POOL: u64 = 16;
 
 pub fn create(request: &Request<'_>) -> Result<(), Errno> {
@@ -60,7 +60,7 @@ pub fn create(request: &Request<'_>) -> Result<(), Errno> {
         max_grant_frames: limit(wanted.max_grant_frames, hv.fixed.max_grant_frames),
         max_maptrack_frames: limit(wanted.max_maptrack_frames, hv.fixed.max_maptrack_frames),
         spis,
-        pool: FIRST_POOL,
+        pool: if version == Version::V2 { FIRST_POOL } else { 0 },
         event_ppi: arch::GUEST_EVTCHN_PPI,
         vgic,
     })?;
