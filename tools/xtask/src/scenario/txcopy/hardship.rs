@@ -86,7 +86,8 @@ pub fn cycles(machine: &mut Machine, rounds: u32) -> Result<String> {
     boot_with_domu(machine, "")?;
     machine.sh("ip addr add 10.1.0.1/24 dev xenbr0", 20)?;
     load_both(machine)?;
-    machine.sh("iperf3 -c 10.0.0.2 -R -t 86400 >/tmp/load 2>&1 & echo $! >/tmp/pid", 20)?;
+    // In a shell of its own: this one would tell of its end among other answers.
+    machine.sh("(iperf3 -c 10.0.0.2 -R -t 86400 >/tmp/load 2>&1 & echo $! >/tmp/pid)", 20)?;
     // Once unmeasured: what both kernels need for the first interface stays theirs.
     cycle(machine)?;
     interface(machine)?;
