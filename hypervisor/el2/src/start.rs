@@ -121,7 +121,7 @@ fn unpack_kernel(host: &mut Host) -> Result<(), BootError> {
     let to = Region::new(at.0, size).ok_or(NO_ROOM)?;
     gzip::unpack(&MACHINE, file, to)?;
     info!("Unpacked the kernel: {} KiB", size >> 10);
-    if let Some(kernel) = host.info.modules.iter_mut().find(|module| module.kind == ModuleKind::Kernel) {
+    if let Some(kernel) = host.info.modules.iter_mut().find(|module| module.region == file) {
         kernel.region = to;
     }
     Ok(())

@@ -78,7 +78,7 @@ pub const fn vcpu_affinity(vcpu: u32) -> u32 {
 
 /// Plans Dom0.
 pub fn plan(input: &Dom0Input<'_>) -> Result<Dom0Plan, BootError> {
-    let module = |kind| input.info.modules.iter().find(|module| module.kind == kind && !module.for_domu).map(|module| module.region);
+    let module = |kind| input.info.module(kind).map(|module| module.region);
     let kernel_file = module(ModuleKind::Kernel).ok_or(BootError::NoKernel)?;
     let kernel = KernelImage::parse(input.kernel_start, kernel_file.size())?;
     let ramdisk_file = module(ModuleKind::Ramdisk);

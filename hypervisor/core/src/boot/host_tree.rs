@@ -83,9 +83,9 @@ impl HostInfo {
         clash.map_or(Ok(()), |module| Err(BootError::Overlap { what: what.into(), a: region, with: module.node.clone(), b: module.region }))
     }
 
-    /// The first module of this kind.
+    /// Dom0's first module of this kind.
     pub fn module(&self, kind: ModuleKind) -> Option<&BootModule> {
-        self.modules.iter().find(|module| module.kind == kind)
+        self.modules.iter().find(|module| module.kind == kind && !module.for_domu)
     }
 }
 
