@@ -147,6 +147,8 @@ pub fn destroy(machine: &mut Machine, ends: &[&str]) -> Result<String> {
     for end in [&["xl destroy domu1"], ends].concat() {
         xl::create(machine, "domu1", 2, "")?;
         xl::up(machine, "domu1")?;
+        // Dom0 may still hold the address for unreachable: the one who had it died under load.
+        machine.sh("until ping -c 1 -W 1 10.0.0.2 >/dev/null; do :; done", 30)?;
         attached(machine, 1, "eth0")?;
         machine.sh("for p in 5202 5203; do guest 2 \"iperf3 -s -D -p $p >/dev/null\"; done", 30)?;
         machine.sh(
