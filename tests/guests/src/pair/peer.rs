@@ -163,7 +163,7 @@ pub fn create(mut config: CreateDomain) -> Result<u16, Refused> {
 /// Gives a domain its memory, with the image in it, and its first vCPU a start.
 fn load(id: u16) -> Result<(), Refused> {
     const ORDER: u32 = 9;
-    let extents = mailbox::MEMORY / 4096 >> ORDER;
+    let extents = (mailbox::MEMORY / 4096) >> ORDER;
     let gfns: [u64; 4] = core::array::from_fn(|n| mailbox::BASE / 4096 + ((n as u64) << ORDER));
     let done = ops::reserve(XENMEM_POPULATE_PHYSMAP, &gfns[..extents as usize], ORDER, id);
     if done != extents.cast_signed() {
