@@ -30,5 +30,11 @@ pub const ALL: &[Subject] = &[
     Subject { name: "T18.receiver_lies", run: txcopy::t18 },
     Subject { name: "T20.metadata", run: txcopy::t20 },
     Subject { name: "T04.descriptors_rewritten", run: races::t04 },
+    Subject { name: "T03.pages_given_away_amid_sending", run: txcopy::racing::t03 },
+    Subject { name: "T07.ended_amid_sending", run: txcopy::racing::t07 },
     Subject { name: "T08.sender_dies", run: races::t08 },
+    Subject { name: "T08.receiver_dies", run: txcopy::racing::t08 },
+    Subject { name: "T12.interrupted_for_ever", run: txcopy::pressure::t12 },
+    Subject { name: "T15.shared_words_hammered", run: txcopy::pressure::t15 },
+    Subject { name: "T19.refused_for_ever", run: txcopy::pressure::t19 },
 ];

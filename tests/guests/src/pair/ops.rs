@@ -1,6 +1,7 @@
 //! Operations of both domains, each a line where it is used.
 
-use crate::runtime::{cpu, hypercall, page::Page, peer::yield_cpu};
+use crate::runtime::{cpu, hypercall, page::Page, peer::yield_cpu, smp};
+use crate::verdict::Test;
 use guest_abi::event_channel::{AllocUnbound, Close, EVTCHNOP_ALLOC_UNBOUND, EVTCHNOP_CLOSE};
 use guest_abi::grant_table::*;
 use guest_abi::memory::*;
@@ -138,4 +139,12 @@ pub fn offer_port(remote_dom: u16) -> i64 {
 /// Closes an own port.
 pub fn close(port: u32) -> i64 {
     hypercall::event(EVTCHNOP_CLOSE, &mut Close { port })
+}
+
+/// Starts Dom0's second vCPU, unless it runs.
+pub fn start_second(test: &mut Test) {
+    let rc = if smp::is_online(1) { 0 } else { smp::start(1) };
+    if rc != 0 {
+        test.error("start the second vCPU", rc);
+    }
 }

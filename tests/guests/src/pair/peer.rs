@@ -16,7 +16,7 @@ const MAILBOXES: u64 = 0x90;
 /// Peers at a time.
 const PEERS: u64 = 8;
 /// How long a peer may take for a job.
-const PATIENCE: u64 = 10;
+const PATIENCE: u64 = 60;
 
 /// A running peer.
 pub struct Peer {

@@ -1,6 +1,8 @@
 //! Tx copy, misused (misuse T01 to T20): what `hypervisor/decisions/tx-copy.md` says must come out. Xen has none: there all is skipped.
 
 pub mod interface;
+pub mod pressure;
+pub mod racing;
 
 use super::books::is_xenolith;
 use super::channel::{self, *};
