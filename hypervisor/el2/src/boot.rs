@@ -21,6 +21,9 @@ const HEAP_SIZE: u64 = if cfg!(feature = "selftest") { 64 << 20 } else { 16 << 2
 /// The heap is whole blocks, so that the direct map needs no small pages for its sake.
 const BLOCK: u64 = 2 << 20;
 
+/// A console from the start, for a board on which nothing is printed: `UartKind::early` has the form.
+const EARLY_UART: Option<&str> = option_env!("XENOLITH_EARLY_UART");
+
 /// The machine, ready to run guests on the boot CPU.
 pub struct Host {
     /// The device tree.
@@ -107,8 +110,12 @@ impl From<gic::GicError> for Trouble {
 
 /// Does all of it. `device_tree`: where it is mapped, and its machine address; `efi`: what the firmware said, if it was UEFI.
 pub fn start(device_tree: (u64, MachineAddr), efi: Option<&Handoff>) -> Host {
-    // Without device tree nothing is known to print on.
-    let Some(blob) = mm::device_tree(device_tree.0) else { fault::halt() };
+    if let Some((kind, registers)) = EARLY_UART.and_then(UartKind::early) {
+        start_console(kind, registers);
+        info!("Early console; entered at EL2, device tree at {:?}{}", device_tree.1, if efi.is_some() { ", by UEFI" } else { "" });
+    }
+    // Without device tree and early console nothing is known to print on.
+    let Some(blob) = mm::device_tree(device_tree.0) else { die(&"there is no device tree: its address belongs into x0") };
     let host = host(blob, device_tree.1, efi).and_then(|mut host| {
         prepare(&mut host)?;
         Ok(host)
@@ -210,7 +217,7 @@ fn usable_ram(info: &HostInfo) -> Vec<Region> {
 
 /// `false`: there is no driver for it.
 fn start_console(kind: UartKind, registers: Region) -> bool {
-    // SAFETY: the device tree says that it is there, and no domain has it.
+    // SAFETY: the device tree, or who built the image, says that it is there, and no domain has it.
     let uart = unsafe { uart::start(kind, registers) };
     uart.map(console::init).is_some()
 }

@@ -94,6 +94,16 @@ fn qemu_virt_with_gicv2() {
 }
 
 #[test]
+fn an_early_uart_is_named_by_kind_and_address() {
+    let ns16550 = UartKind::Ns16550 { shift: 2, width: 4 };
+    assert_eq!(UartKind::early("pl011,0x9000000"), Some((UartKind::Pl011, region(0x900_0000, 0x900_1000))));
+    assert_eq!(UartKind::early("ns16550-32,fe215040"), Some((ns16550, region(0xfe21_5040, 0xfe21_6040))));
+    for bad in ["", "pl011", "pl011,", "pl011,xyz", "teletype,0x9000000", "imx,0xffffffffffffffff"] {
+        assert_eq!(UartKind::early(bad), None, "{bad}");
+    }
+}
+
+#[test]
 fn the_uart_is_the_one_named() {
     let tree = HostTree::parse(VIRT_V3).unwrap();
     let uart = tree.uart(Some("/pl011@9000000:115200n8")).unwrap();

@@ -2,6 +2,7 @@
 
 use alloc::string::String;
 
+use crate::addr::PAGE_SIZE;
 use crate::boot::fdt::{Interrupt, Node};
 use crate::boot::{BootError, HostTree, Region};
 
@@ -40,6 +41,24 @@ pub enum UartKind {
     Imx,
     /// There is no driver for it.
     Unknown,
+}
+
+impl UartKind {
+    /// A UART as `XENOLITH_EARLY_UART` names it: `pl011`, `cadence`, `imx`, `ns16550` (registers of a byte) or `ns16550-32` (a byte every four),
+    /// a comma, and the address of its registers in hexadecimal.
+    pub fn early(text: &str) -> Option<(Self, Region)> {
+        let (name, address) = text.split_once(',')?;
+        let kind = match name {
+            "pl011" => Self::Pl011,
+            "cadence" => Self::Cadence,
+            "imx" => Self::Imx,
+            "ns16550" => Self::Ns16550 { shift: 0, width: 1 },
+            "ns16550-32" => Self::Ns16550 { shift: 2, width: 4 },
+            _ => return None,
+        };
+        let address = u64::from_str_radix(address.strip_prefix("0x").unwrap_or(address), 16).ok()?;
+        Some((kind, Region::new(address, PAGE_SIZE)?))
+    }
 }
 
 impl HostTree<'_> {
