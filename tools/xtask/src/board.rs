@@ -21,6 +21,10 @@ pub struct Board {
     tree: Tree,
     /// Where Dom0's kernel and its root are put.
     modules_at: [u64; 2],
+    /// Serial ports before the one with the console.
+    serials: usize,
+    /// QEMU 7.2 does not have it.
+    new: bool,
 }
 
 /// Where a board's device tree comes from.
@@ -31,7 +35,7 @@ enum Tree {
     Generated,
 }
 
-/// All that QEMU 7.2 has and Dom0 boots on.
+/// All on which Dom0 boots.
 pub const ALL: &[Board] = &[
     Board {
         name: "xlnx-zcu102",
@@ -39,8 +43,27 @@ pub const ALL: &[Board] = &[
         machine: "xlnx-zcu102,virtualization=on",
         tree: Tree::Debian("zynqmp-zcu102-rev1.0.dtb"),
         modules_at: [0x1000_0000, 0x1800_0000],
+        serials: 0,
+        new: false,
     },
-    Board { name: "xlnx-versal-virt", cpus: 2, machine: "xlnx-versal-virt", tree: Tree::Generated, modules_at: [0x1000_0000, 0x1800_0000] },
+    Board {
+        name: "xlnx-versal-virt",
+        cpus: 2,
+        machine: "xlnx-versal-virt",
+        tree: Tree::Generated,
+        modules_at: [0x1000_0000, 0x1800_0000],
+        serials: 0,
+        new: false,
+    },
+    Board {
+        name: "imx8mp-evk",
+        cpus: 4,
+        machine: "imx8mp-evk",
+        tree: Tree::Debian("imx8mp-evk.dtb"),
+        modules_at: [0x5000_0000, 0x5800_0000],
+        serials: 1,
+        new: true,
+    },
 ];
 
 /// The board of this name.
@@ -65,7 +88,12 @@ pub fn command(board: &Board, options: &Options, hypervisor: &Path, modules: &Mo
     put(&tree, "x", "/chosen", "#size-cells", &["2"])?;
 
     let mut qemu = machine(board)?;
-    qemu.args(["-no-reboot", "-nic", "none"]).arg("-kernel").arg(hypervisor).arg("-dtb").arg(&tree);
+    qemu.args(["-no-reboot", "-nic", "none"])
+        .args(["-serial", "null"].repeat(board.serials))
+        .arg("-kernel")
+        .arg(hypervisor)
+        .arg("-dtb")
+        .arg(&tree);
     let files = [("multiboot,kernel", &modules.kernel), ("multiboot,ramdisk", &modules.initrd)];
     for ((kind, file), at) in files.into_iter().zip(board.modules_at) {
         let Some(file) = file else { continue };
@@ -83,9 +111,9 @@ pub fn command(board: &Board, options: &Options, hypervisor: &Path, modules: &Mo
 }
 
 fn machine(board: &Board) -> Result<Command> {
-    let mut qemu = qemu::program()?;
+    let mut qemu = if board.new { qemu::new_program()? } else { qemu::program()? };
     // Boards have sound.
-    qemu.env("QEMU_AUDIO_DRV", "none").args(["-M", board.machine, "-m", "2G"]);
+    qemu.env("QEMU_AUDIO_DRV", "none").args(["-M", board.machine, "-m", "2G", "-smp", &board.cpus.to_string()]);
     Ok(qemu)
 }
 

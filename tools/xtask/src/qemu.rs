@@ -1,10 +1,15 @@
 //! The QEMU machine: `virt` with EL2, the hypervisor as its kernel, Dom0's kernel and root put into memory by guest loaders.
 
+use crate::apt::{self, Apt};
 use crate::firmware::Firmware;
 use crate::{board, doctor, guests::Guests, host, image};
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+/// The Debian release that has a QEMU for newer boards.
+const NEW_QEMU_SUITE: &str = "trixie";
 
 /// What a user may choose of the machine.
 #[derive(clap::Parser, Clone, Debug)]
@@ -18,7 +23,7 @@ pub struct Options {
     /// Version of the interrupt controller
     #[arg(long, default_value_t = 3)]
     pub gic: u32,
-    /// A board in place of `virt`, with its own CPUs, GIC and memory: `xlnx-zcu102`, `xlnx-versal-virt`
+    /// A board in place of `virt`, with its own CPUs, GIC and memory: `xlnx-zcu102`, `xlnx-versal-virt`, `imx8mp-evk`
     #[arg(long)]
     pub board: Option<String>,
     /// The machine's memory
@@ -78,6 +83,26 @@ pub fn hypervisor(name: &str, guests: &Guests) -> Result<PathBuf> {
 pub fn program() -> Result<Command> {
     doctor::need(&[doctor::QEMU])?;
     Ok(Command::new(host::which(doctor::QEMU.file).unwrap_or_else(|| doctor::QEMU.file.into())))
+}
+
+/// A QEMU that has newer boards: Debian's of its stable release, with its own libraries, so that any host can run it. In QEMU 10.0.2 of
+/// bookworm-backports the i.MX 8M Plus delivers no virtual interrupt.
+pub fn new_program() -> Result<Command> {
+    doctor::need(&[doctor::APT, doctor::DPKG, doctor::KEYRING])?;
+    let arch = host::output(Command::new("dpkg").arg("--print-architecture"))?;
+    let dir = host::cached(&format!("qemu-{NEW_QEMU_SUITE}"), |dir| {
+        let apt = Apt::open("qemu", arch.trim(), &[NEW_QEMU_SUITE])?;
+        apt::unpack(&apt.download_closure(&[doctor::QEMU.package.into()])?, dir)
+    })?;
+    let mut libraries = fs::read_dir(dir.join("usr/lib"))?.flatten().map(|entry| entry.path());
+    let library = libraries.find(|library| library.join("libc.so.6").is_file()).context("QEMU's packages come without libraries")?;
+    let mut files = fs::read_dir(&library)?.flatten();
+    let loader = files.find(|file| file.file_name().to_string_lossy().starts_with("ld-linux")).context("no dynamic loader")?;
+    let mut qemu = Command::new(loader.path());
+    qemu.env("QEMU_MODULE_DIR", library.join("qemu")).arg("--library-path").arg(&library);
+    qemu.arg(dir.join("usr/bin").join(doctor::QEMU.file)).arg("-L").arg(dir.join("usr/share/qemu"));
+    qemu.arg("-L").arg(dir.join("usr/lib/ipxe/qemu"));
+    Ok(qemu)
 }
 
 /// The QEMU command for this machine, still without a console.

@@ -14,7 +14,8 @@ pub fn run(mut options: Options, cmd: Option<&str>) -> Result<()> {
         eprintln!("Dom0's shell comes up on this terminal; leave with `poweroff -f` there, or Ctrl-A X");
     }
     let hypervisor = qemu::hypervisor(&options.hyp, &guests)?;
-    let status = qemu::command(&options, &hypervisor, &modules::at_hand(&guests)?)?.arg("-nographic").status()?;
+    let status =
+        qemu::command(&options, &hypervisor, &modules::at_hand(&guests)?)?.args(["-display", "none", "-serial", "mon:stdio"]).status()?;
     ensure!(status.success(), "QEMU failed ({status})");
     Ok(())
 }

@@ -9,6 +9,7 @@ use anyhow::{Result, ensure};
 pub const ALL: &[Scenario] = &[
     Scenario::new("board-xlnx-zcu102", |machine| lives(machine, "xlnx-zcu102")).on(|setup| on(setup, "xlnx-zcu102")).ours().long(),
     Scenario::new("board-xlnx-versal-virt", |machine| lives(machine, "xlnx-versal-virt")).on(|setup| on(setup, "xlnx-versal-virt")).long(),
+    Scenario::new("board-imx8mp-evk", |machine| lives(machine, "imx8mp-evk")).on(|setup| on(setup, "imx8mp-evk")).ours().long(),
 ];
 
 fn on(setup: &mut super::Setup, board: &str) -> Result<()> {
