@@ -12,6 +12,8 @@ use std::process::Command;
 
 /// The Debian release that has Xen 4.20.
 const SUITE: &str = "trixie";
+/// One that has another kernel.
+const SECOND_SUITE: &str = "bookworm-backports";
 const USERLAND: &str = "xen-utils-4.20 xen-utils-common xenstore-utils xen-hypervisor-4.20-arm64 busybox-static util-linux coreutils bash \
     iproute2 ethtool iperf3 netperf cyclonedds-tools";
 
@@ -36,6 +38,8 @@ const DOMU_CFG: &str = include_str!("../../../tests/system/domu/domu.cfg");
 /// The folder with all that a machine boots beside the hypervisor.
 pub struct Guests {
     dir: PathBuf,
+    /// The Debian release of the kernel.
+    kernel_suite: &'static str,
 }
 
 impl Guests {
@@ -65,6 +69,18 @@ impl Guests {
         Ok(())
     }
 
+    /// Debian releases with the kernel's headers and the tools to build modules with.
+    pub fn suites(&self) -> [&'static str; 2] {
+        [self.kernel_suite, SUITE]
+    }
+
+    /// The release of the kernel: that of its image's package.
+    pub fn kernel_release(&self) -> Result<String> {
+        let versions = self.versions()?;
+        let image = versions.lines().find_map(|file| file.strip_prefix("linux-image-")?.split_once('_'));
+        Ok(image.context("the guests' list of packages names no kernel")?.0.into())
+    }
+
     /// The versions of what was built.
     pub fn versions(&self) -> Result<String> {
         Ok(fs::read_to_string(self.dir.join("versions"))?)
@@ -73,19 +89,29 @@ impl Guests {
 
 /// The guests from the cache, built there first if they are not, or if the recipe has changed.
 pub fn guests() -> Result<Guests> {
-    let recipe = [include_str!("guests.rs"), include_str!("initrd.rs"), DOM0_INIT, DOM0_LIB, DOM0_MEASURE, DOMU_INIT, DOMU_CFG];
-    let dir = host::cached(&format!("guests-{}", host::stamp(recipe)), |dir| build(dir).context("cannot make the Debian guests"))?;
-    Ok(Guests { dir })
+    with_kernel_of(SUITE)
 }
 
-fn build(dir: &Path) -> Result<()> {
+/// The same with another kernel of Debian's in both domains.
+pub fn with_second_kernel() -> Result<Guests> {
+    with_kernel_of(SECOND_SUITE)
+}
+
+fn with_kernel_of(suite: &'static str) -> Result<Guests> {
+    let recipe = [include_str!("guests.rs"), include_str!("initrd.rs"), DOM0_INIT, DOM0_LIB, DOM0_MEASURE, DOMU_INIT, DOMU_CFG, suite];
+    let dir = host::cached(&format!("guests-{}", host::stamp(recipe)), |dir| build(dir, suite).context("cannot make the Debian guests"))?;
+    Ok(Guests { dir, kernel_suite: suite })
+}
+
+fn build(dir: &Path, kernel_suite: &str) -> Result<()> {
     doctor::need(&[doctor::APT, doctor::DPKG, doctor::KEYRING, doctor::XZ])?;
     eprintln!("guests: reading Debian's package lists for arm64 ({SUITE})");
     let apt = Apt::open("guests", "arm64", &[SUITE])?;
 
-    let kernel = kernel_packages(&apt)?;
+    let kernels = Apt::open(&format!("kernel-{kernel_suite}"), "arm64", &[kernel_suite])?;
+    let kernel = kernel_packages(&kernels)?;
     eprintln!("guests: fetching the kernel, {}", kernel.join(" "));
-    let kernel = apt.download(&kernel)?;
+    let kernel = kernels.download(&kernel)?;
     eprintln!("guests: fetching Xen 4.20, its tools and what measures the network");
     let packages: Vec<_> = USERLAND.split_whitespace().map(String::from).collect();
     let userland = apt.download_closure(&packages)?;

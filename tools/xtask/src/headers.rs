@@ -1,14 +1,12 @@
 //! The headers of the guests' kernel: Debian packages, unpacked privately; the programs that they bring run on the host.
 
 use crate::apt::{self, Apt};
-use crate::{doctor, guests, host};
+use crate::guests::Guests;
+use crate::{doctor, host};
 use anyhow::{Context, Result};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-
-/// The Debian release of the guests' kernel: that of `guests.rs`.
-const SUITE: &str = "trixie";
 
 /// The host's architecture in Debian's words, and the dynamic linker that its C library's package holds.
 const HOST: (&str, &str) = if cfg!(target_arch = "aarch64") {
@@ -18,31 +16,25 @@ const HOST: (&str, &str) = if cfg!(target_arch = "aarch64") {
 };
 
 /// The headers of the guests' kernel, from the cache or from Debian.
-pub fn headers() -> Result<PathBuf> {
-    let release = guest_kernel()?;
+pub fn headers(guests: &Guests) -> Result<PathBuf> {
+    let release = guests.kernel_release()?;
     let name = format!("headers-{release}-{}", host::stamp([include_str!("headers.rs")]));
     let home = host::cache_dir()?.join(&name);
-    host::cached(&name, |dir| unpack(dir, &home, &release).with_context(|| format!("cannot make the headers of Linux {release}")))?;
+    let unpack = |dir: &Path| unpack(dir, &home, &release, guests.suites());
+    host::cached(&name, |dir| unpack(dir).with_context(|| format!("cannot make the headers of Linux {release}")))?;
     Ok(home.join(format!("usr/src/linux-headers-{release}")))
 }
 
-/// The release of the guests' kernel: that of its image's package.
-fn guest_kernel() -> Result<String> {
-    let versions = guests::guests()?.versions()?;
-    let image = versions.lines().find_map(|file| file.strip_prefix("linux-image-")?.split_once('_'));
-    Ok(image.context("the guests' list of packages names no kernel")?.0.into())
-}
-
 /// Unpacks the headers into `dir`, to be used when it has become `home`.
-fn unpack(dir: &Path, home: &Path, release: &str) -> Result<()> {
+fn unpack(dir: &Path, home: &Path, release: &str, suites: [&str; 2]) -> Result<()> {
     doctor::need(&[doctor::APT, doctor::DPKG, doctor::KEYRING])?;
     let version = release.strip_suffix("-arm64").context("this is no kernel for arm64")?;
     eprintln!("modules: fetching the headers of Linux {release}");
     let names = [format!("linux-headers-{release}"), format!("linux-headers-{version}-common")];
-    let mut debs = Apt::open("guests", "arm64", &[SUITE])?.download(&names)?;
+    let mut debs = Apt::open(&format!("kernel-{}", suites[0]), "arm64", &suites[..1])?.download(&names)?;
     // Programs for the host, and the C library that they were linked with: the host's may be older.
     let tools = [format!("linux-kbuild-{version}"), "libc6".into()];
-    debs.extend(Apt::open("kbuild", HOST.0, &[SUITE])?.download(&tools)?);
+    debs.extend(Apt::open(&format!("kbuild-{}", suites[0]), HOST.0, &suites)?.download(&tools)?);
     apt::unpack(&debs, dir)?;
 
     for part in [release, &format!("{version}-common")] {

@@ -2,7 +2,7 @@
 
 use crate::guests::Guests;
 use crate::initrd::Root;
-use crate::{doctor, headers, host, qemu};
+use crate::{doctor, guests, headers, host, qemu};
 use anyhow::{Context, Result, ensure};
 use std::ffi::OsString;
 use std::fs;
@@ -19,13 +19,13 @@ const TX: &str = include_str!("../../../tests/system/tx");
 pub fn modules() -> Result<PathBuf> {
     match std::env::var_os("KDIR").filter(|dir| !dir.is_empty()) {
         Some(dir) => build(Path::new(&dir)),
-        None => build(&headers::headers()?),
+        None => build(&headers::headers(&guests::guests()?)?),
     }
 }
 
 /// What boots with the modules at hand: Dom0's kernel, and its root with the back end's module in it and the front end's for its DomUs.
 pub fn at_hand(guests: &Guests) -> Result<qemu::Modules> {
-    let dir = build(&headers::headers()?)?;
+    let dir = build(&headers::headers(guests)?)?;
     let module = |name: &str| fs::read(dir.join(name)).with_context(|| format!("no {name}"));
     let (mut dom0, mut domu) = (Root::default(), Root::default());
     for (root, name) in [(&mut domu, FRONT), (&mut dom0, BACK)] {
@@ -34,7 +34,7 @@ pub fn at_hand(guests: &Guests) -> Result<qemu::Modules> {
     }
     // Dom0's init puts it behind the DomU's root.
     dom0.file("guest/modules.cpio", domu.pack()?, 0o644);
-    let initrd = host::target_dir().join("xenolith/dom0.cpio");
+    let initrd = host::target_dir().join(format!("xenolith/dom0-{}.cpio", guests.kernel_release()?));
     fs::create_dir_all(initrd.parent().unwrap_or(Path::new(".")))?;
     guests.initrd_with(&dom0, &initrd)?;
     Ok(qemu::Modules { initrd: Some(initrd), ..qemu::Modules::of(guests) })

@@ -4,7 +4,7 @@ mod hardship;
 
 use super::{BOOT, Scenario, boot_with_domu, guest};
 use crate::console::Machine;
-use crate::{guests, xl};
+use crate::{guests, modules, xl};
 use anyhow::{Context, Result, ensure};
 
 pub const ALL: &[Scenario] = &[
@@ -12,6 +12,10 @@ pub const ALL: &[Scenario] = &[
     Scenario::new("txcopy-cost", cost).ours(),
     Scenario::new("txcopy-hold", hold).ours(),
     Scenario::new("txcopy-off", off).ours(),
+    Scenario::new("txcopy-second-kernel", second_kernel).ours().long().on(|setup| {
+        setup.modules = modules::at_hand(&guests::with_second_kernel()?)?;
+        Ok(())
+    }),
     Scenario::new("txcopy-on-xen", on_xen).ours().on(|setup| {
         setup.hypervisor = guests::guests()?.xen();
         Ok(())
@@ -91,6 +95,12 @@ fn basic(machine: &mut Machine) -> Result<String> {
     no_trouble(machine)?;
     machine.sh("xl shutdown -w domu1 && gone domu1", 90)?;
     Ok(format!("either order, before and after the vif; {rate} from the DomU"))
+}
+
+/// The same on a kernel of another Debian release, in both domains.
+fn second_kernel(machine: &mut Machine) -> Result<String> {
+    let seen = basic(machine)?;
+    Ok(format!("Linux {}: {seen}", machine.sh("uname -r", 20)?.trim()))
 }
 
 /// What a packet takes: one hypercall at most, no grant, no completion.
