@@ -81,6 +81,12 @@ pub fn stall(machine: &mut Machine) -> Result<String> {
     Ok(format!("blocked while Dom0 did not poll ({grown} kB more used), and sent again within {resumed} hundredths of a second"))
 }
 
+/// What netfront of Linux 6.12 does not give back of an interface that goes, on Debian's Xen and without tx copy too: in kB, the buffers that
+/// it has posted.
+const NETFRONT_KEEPS: u64 = 256 * 4;
+/// Rounds with each of which an interface comes and goes.
+const INTERFACE_ROUNDS: u32 = 5;
+
 /// Modules and interfaces that come and go under one connection that lasts.
 pub fn cycles(machine: &mut Machine, rounds: u32) -> Result<String> {
     boot_with_domu(machine, "")?;
@@ -94,7 +100,7 @@ pub fn cycles(machine: &mut Machine, rounds: u32) -> Result<String> {
     let before = memory(machine)?;
     for round in 1..=rounds {
         cycle(machine).with_context(|| format!("round {round}"))?;
-        if round % 5 == 0 {
+        if round % INTERFACE_ROUNDS == 0 {
             interface(machine).with_context(|| format!("round {round}"))?;
         }
     }
@@ -106,8 +112,9 @@ pub fn cycles(machine: &mut Machine, rounds: u32) -> Result<String> {
     machine.sh("kill -INT $(cat /tmp/pid); sleep 1; ! grep -q error /tmp/load", 20)?;
     no_trouble(machine)?;
     ensure!(before[0].abs_diff(after[0]) <= 64, "{} kB free in the hypervisor, {} before", after[0], before[0]);
-    for (who, i) in [("Dom0", 1), ("the DomU", 2)] {
-        ensure!(before[i].saturating_sub(after[i]) <= 4096, "{} kB free in {who}, {} before", after[i], before[i]);
+    let kept = u64::from(rounds / INTERFACE_ROUNDS) * NETFRONT_KEEPS;
+    for (who, i, kept) in [("Dom0", 1, 0), ("the DomU", 2, kept)] {
+        ensure!(before[i].saturating_sub(after[i]) <= 4096 + kept, "{} kB free in {who}, {} before", after[i], before[i]);
     }
     Ok(format!("{rounds} rounds under one connection; free memory {before:?} kB before, {after:?} after"))
 }
