@@ -6,7 +6,8 @@
 //! 2. [`HostTree::command_lines`] says whose command line is which, [`cmdline::Options::parse`] reads ours;
 //! 3. [`HostTree::uart`] finds the console, so that everything after this can be told to somebody;
 //! 4. [`HostInfo::read`] collects RAM, modules, CPUs, interrupt controller and timer;
-//! 5. [`dom0::plan`] places Dom0's memory, kernel, ramdisk and device tree.
+//! 5. [`dom0::plan`] places Dom0's memory, kernel, ramdisk and device tree;
+//! 6. [`domu::domains`] lists the domains that the tree describes, [`domu::plan`] does the same for each.
 //!
 //! Values are heap allocated: `el2` serves the steps before its page allocator from a small static early heap (1 MiB is ample: the index
 //! costs about 40 bytes a node, a tree of a large board has some 2000). A [`BootError`] prints as one line that names the node or option.
@@ -14,6 +15,8 @@
 pub mod cmdline;
 pub mod dom0;
 pub mod dom0_tree;
+pub mod domu;
+pub mod domu_tree;
 pub mod efi;
 mod error;
 mod fdt;

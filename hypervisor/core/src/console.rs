@@ -2,12 +2,15 @@
 //!
 //! Indices count bytes since boot and wrap at 2^32, as in `xen_sysctl_readconsole`.
 
+use crate::addr::DomainId;
 use alloc::vec::Vec;
 
 pub mod limit;
 
 /// The log target of messages that a guest can cause; they are subject to option `guest_loglvl`.
 pub const GUEST: &str = "guest";
+/// The same for what guests say, which is told apart by how it begins.
+pub const GUEST_LINE: &str = "guest line";
 
 /// Bytes that are kept.
 pub const RING_SIZE: usize = 32 * 1024;
@@ -19,30 +22,60 @@ pub struct ConsoleRing {
     produced: u32,
     /// Where reading starts after a clear.
     cleared: u32,
-    /// Bytes received for the console owner and not read yet.
+    /// Bytes received for the control domain and not read yet.
     input: Vec<u8>,
     switch: Switch,
+    /// The guest that has the input said the beginning of a line.
+    in_line: bool,
 }
 
-/// To whom input goes.
-#[derive(Default)]
+/// To whom what comes in on the serial console goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum InputTo {
+    /// The hypervisor: its debug keys.
+    Hypervisor,
+    /// A domain that was built at boot. The control domain reads the bytes from here, the others have an emulated UART.
+    Domain(DomainId),
+}
+
 struct Switch {
-    /// The control character that, three times in a row, changes it.
-    code: Option<u8>,
+    /// The letter of the control character that, three times in a row, changes it.
+    letter: Option<u8>,
     /// How many of them have come.
     count: u8,
-    to_hypervisor: bool,
+    to: InputTo,
+    /// No domain after this one was built at boot.
+    last: DomainId,
+}
+
+impl Switch {
+    const fn new() -> Self {
+        Self { letter: None, count: 0, to: InputTo::Domain(DomainId::HARDWARE), last: DomainId::HARDWARE }
+    }
+
+    /// The control character itself.
+    fn code(&self) -> Option<u8> {
+        self.letter.map(|letter| letter & 0x1f)
+    }
+}
+
+impl Default for Switch {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 /// What became of a received byte.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Received {
-    /// It waits for the console owner.
+    /// It waits for the control domain.
     Kept,
+    /// It is for this domain, after so many switch characters that were only input.
+    For(DomainId, u8),
     /// It is a debug key.
     Key(u8),
-    /// It was the third switch character: input goes to the hypervisor (`true`) or to the owner from now on.
-    Switched(bool),
+    /// It was the third switch character: somebody else is to have the input, see [`ConsoleRing::candidates`].
+    Switch,
     /// It may be the first of three switch characters.
     Held,
 }
@@ -55,18 +88,47 @@ const SWITCH_COUNT: u8 = 3;
 impl ConsoleRing {
     /// An empty ring without storage.
     pub const fn new() -> Self {
-        Self {
-            bytes: Vec::new(),
-            produced: 0,
-            cleared: 0,
-            input: Vec::new(),
-            switch: Switch { code: None, count: 0, to_hypervisor: false },
-        }
+        Self { bytes: Vec::new(), produced: 0, cleared: 0, input: Vec::new(), switch: Switch::new(), in_line: false }
     }
 
-    /// Option `conswitch`: the letter of the switch character, and whether input goes to the hypervisor at first.
-    pub fn set_switch(&mut self, letter: Option<u8>, to_hypervisor: bool) {
-        self.switch = Switch { code: letter.map(|letter| letter & 0x1f), count: 0, to_hypervisor };
+    /// Option `conswitch`: the letter of the switch character. `last`: the last domain that was built at boot. Input goes to the
+    /// hypervisor until [`Self::give_input`].
+    pub fn set_switch(&mut self, letter: Option<u8>, last: DomainId) {
+        self.switch = Switch { letter, count: 0, to: InputTo::Hypervisor, last };
+    }
+
+    /// The switch character.
+    pub fn switch_code(&self) -> Option<u8> {
+        self.switch.code()
+    }
+
+    /// To whom input goes.
+    pub fn input_to(&self) -> InputTo {
+        self.switch.to
+    }
+
+    /// Who may have the input next, if it exists, in the order of asking: the domains after the one that has it. If none exists, the
+    /// hypervisor.
+    pub fn candidates(&self) -> impl Iterator<Item = DomainId> + use<> {
+        let first = match self.switch.to {
+            InputTo::Hypervisor => 0,
+            InputTo::Domain(domain) => domain.0.saturating_add(1),
+        };
+        (first..=self.switch.last.0).map(DomainId)
+    }
+
+    /// Lets `to` have the input from now on. Returns the letter of the switch character.
+    pub fn give_input(&mut self, to: InputTo) -> Option<u8> {
+        self.switch.to = to;
+        self.switch.letter
+    }
+
+    /// A guest says `piece`: whether that begins a line, which is then marked as a message of the hypervisor's. A piece that is not
+    /// `verbatim` always does.
+    pub fn begins_line(&mut self, piece: &[u8], verbatim: bool) -> bool {
+        let begins = !verbatim || !self.in_line;
+        self.in_line = verbatim && piece.last() != Some(&b'\n');
+        begins
     }
 
     /// Gives the ring its storage.
@@ -115,27 +177,29 @@ impl ConsoleRing {
 
     /// A byte came in. Switch characters that turn out to be fewer than three in a row are input as any other.
     pub fn received(&mut self, byte: u8) -> Received {
-        if self.switch.code == Some(byte) {
+        if self.switch.code() == Some(byte) {
             self.switch.count += 1;
             if self.switch.count < SWITCH_COUNT {
                 return Received::Held;
             }
             self.switch.count = 0;
-            self.switch.to_hypervisor = !self.switch.to_hypervisor;
-            return Received::Switched(self.switch.to_hypervisor);
+            return Received::Switch;
         }
         let held = core::mem::take(&mut self.switch.count);
-        if self.switch.to_hypervisor {
-            return Received::Key(byte);
+        match self.switch.to {
+            InputTo::Hypervisor => Received::Key(byte),
+            InputTo::Domain(DomainId::HARDWARE) => {
+                if let Some(code) = self.switch.code() {
+                    (0..held).for_each(|_| self.keep(code));
+                }
+                self.keep(byte);
+                Received::Kept
+            }
+            InputTo::Domain(domain) => Received::For(domain, held),
         }
-        if let Some(code) = self.switch.code {
-            (0..held).for_each(|_| self.keep(code));
-        }
-        self.keep(byte);
-        Received::Kept
     }
 
-    /// Keeps a byte for the console owner; it is dropped when nobody reads.
+    /// Keeps a byte for the control domain; it is dropped when nobody reads.
     fn keep(&mut self, byte: u8) {
         if self.input.len() < self.input.capacity().min(INPUT_SIZE) {
             self.input.push(byte);
@@ -200,27 +264,56 @@ mod tests {
         assert_eq!(ring.read(Some(77), &mut buf), (3, 3));
     }
 
+    const CTRL_A: u8 = 1;
+
     #[test]
     fn three_switch_characters_switch_and_fewer_are_input() {
-        const CTRL_A: u8 = 1;
         let mut ring = ring(b"");
-        ring.set_switch(Some(b'a'), false);
-        let mut feed = |bytes: &[u8]| bytes.iter().map(|byte| ring.received(*byte)).last().unwrap();
-        assert_eq!(feed(&[b'x', CTRL_A, CTRL_A]), Received::Held);
-        assert_eq!(feed(b"y"), Received::Kept);
-        assert_eq!(feed(&[CTRL_A; 3]), Received::Switched(true));
-        assert_eq!(feed(b"q"), Received::Key(b'q'));
-        assert_eq!(feed(&[CTRL_A; 3]), Received::Switched(false));
-        assert_eq!(feed(b"z"), Received::Kept);
+        ring.set_switch(Some(b'a'), DomainId(0));
+        ring.give_input(InputTo::Domain(DomainId(0)));
+        let feed = |ring: &mut ConsoleRing, bytes: &[u8]| bytes.iter().map(|byte| ring.received(*byte)).last().unwrap();
+        assert_eq!(feed(&mut ring, &[b'x', CTRL_A, CTRL_A]), Received::Held);
+        assert_eq!(feed(&mut ring, b"y"), Received::Kept);
+        assert_eq!(feed(&mut ring, &[CTRL_A; 3]), Received::Switch);
+        assert_eq!(ring.candidates().count(), 0);
+        assert_eq!(ring.give_input(InputTo::Hypervisor), Some(b'a'));
+        assert_eq!(feed(&mut ring, b"q"), Received::Key(b'q'));
+        assert_eq!(feed(&mut ring, &[CTRL_A; 3]), Received::Switch);
+        assert_eq!(ring.candidates().collect::<Vec<_>>(), [DomainId(0)]);
+        ring.give_input(InputTo::Domain(DomainId(0)));
+        assert_eq!(feed(&mut ring, b"z"), Received::Kept);
         let mut buf = [0; 8];
         assert_eq!(ring.take_input(&mut buf), 5);
         assert_eq!(buf.get(..5).unwrap(), [b'x', CTRL_A, CTRL_A, b'y', b'z']);
     }
 
     #[test]
+    fn every_domain_of_the_boot_has_its_turn() {
+        let mut ring = ring(b"");
+        ring.set_switch(Some(b'a'), DomainId(3));
+        assert_eq!(ring.candidates().count(), 4);
+        ring.give_input(InputTo::Domain(DomainId(1)));
+        assert_eq!(ring.candidates().collect::<Vec<_>>(), [DomainId(2), DomainId(3)]);
+        assert_eq!([CTRL_A, b'k'].map(|byte| ring.received(byte)), [Received::Held, Received::For(DomainId(1), 1)]);
+        assert_eq!(ring.received(b'k'), Received::For(DomainId(1), 0));
+        assert_eq!(ring.take_input(&mut [0; 8]), 0);
+    }
+
+    #[test]
+    fn a_line_that_comes_in_pieces_is_marked_once() {
+        let mut ring = ring(b"");
+        assert!(ring.begins_line(b"a", true));
+        assert!(!ring.begins_line(b"b\n", true));
+        assert!(ring.begins_line(b"c", true));
+        assert!(ring.begins_line(b"other\n", false));
+        assert!(ring.begins_line(b"d", true));
+    }
+
+    #[test]
     fn without_a_switch_character_all_is_input() {
         let mut ring = ring(b"");
-        ring.set_switch(None, false);
+        ring.set_switch(None, DomainId(0));
+        ring.give_input(InputTo::Domain(DomainId(0)));
         assert!((0..=u8::MAX).all(|byte| ring.received(byte) == Received::Kept));
     }
 

@@ -9,6 +9,7 @@ use crate::policy::Subject;
 use crate::txcopy::TxCopy;
 use crate::vcpu::Vcpu;
 use crate::vgic::Vgic;
+use crate::vpl011::{Line, Vpl011};
 use crate::watchdog::Watchdog;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
@@ -18,9 +19,11 @@ mod caches;
 pub mod create;
 pub mod destroy;
 pub mod dom0;
+pub mod domu;
 pub mod life;
 mod ports;
 mod table;
+mod uart;
 pub use life::{Dying, Life};
 pub use table::{DomainTable, FIRST_RESERVED};
 
@@ -73,6 +76,10 @@ pub struct Domain {
     pub creation_finished: AtomicBool,
     /// SCHEDOP_watchdog timers.
     pub watchdog: Lock<Watchdog>,
+    /// What it said by console_io, up to the end of the line.
+    pub console_line: Lock<Line>,
+    /// Its emulated UART, if it has one.
+    pub uart: spin::Once<Vpl011>,
     vcpus: spin::Once<Vec<Arc<Vcpu>>>,
 }
 

@@ -4,7 +4,7 @@
 
 use crate::addr::{CpuId, DomainId, PAGE_SIZE, Vmid};
 use crate::clock::{Clock, WallClock};
-use crate::console::{ConsoleRing, Received};
+use crate::console::{ConsoleRing, InputTo, Received};
 use crate::domain::{Domain, DomainTable};
 use crate::evtchn::Notify;
 use crate::frames::FrameTable;
@@ -14,9 +14,15 @@ use crate::policy::Policy;
 use crate::sched::{Nanos, SchedId, Scheduler};
 use crate::vcpu::{BLOCKED, Vcpu};
 use crate::vgic::HardwareGic;
+use crate::vpl011::Line;
+use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// Bytes before what a guest says, at most: `(XEN) DOM32751: `.
+const PREFIX: usize = 16;
 
 /// What all operations share.
 pub struct Hypervisor {
@@ -140,6 +146,9 @@ impl Hypervisor {
         }
         notify.upcall.iter().for_each(|vcpu| self.raise_by(by, domain, vcpu, domain.event_ppi));
         notify.wake.iter().filter_map(|vcpu| domain.vcpu(vcpu)).for_each(|vcpu| self.notice_by(by, vcpu));
+        if notify.xen_consumer {
+            self.uart_ring_moved(domain);
+        }
     }
 
     /// Something is pending for `vcpu`: wakes it if it waits, makes its CPU leave the guest if it runs.
@@ -194,17 +203,62 @@ impl Hypervisor {
         self.machine.console_write(bytes);
     }
 
+    /// Writes to the serial console what a guest says on its emulated UART, as a message of the hypervisor's that names the guest; the guest
+    /// that has the console's input needs no name.
+    pub fn say(&self, domain: &Domain, line: &Line) {
+        let mut said = Vec::new();
+        let begins = self.console.lock().begins_line(line.bytes(), line.verbatim);
+        if said.try_reserve(line.bytes().len() + PREFIX).is_err() {
+            return;
+        }
+        if begins {
+            said.extend_from_slice(b"(XEN) ");
+        }
+        if !line.verbatim {
+            said.extend_from_slice(format!("DOM{}: ", domain.id.0).as_bytes());
+        }
+        said.extend_from_slice(line.bytes());
+        self.machine.console_write(&said);
+        self.console.lock().write(&said);
+    }
+
+    /// Logs what a domain other than the control domain says by console_io, line by line: as in Xen it is seen only if option `guest_loglvl`
+    /// asks for everything.
+    pub fn mutter(&self, domain: &Domain, bytes: &[u8]) {
+        let is_text = |byte: &u8| matches!(byte, b' '..=b'~' | b'\t' | b'\n');
+        for byte in bytes.iter().copied().filter(is_text) {
+            let line = domain.console_line.lock().push(byte, false);
+            if let Some(text) = line.as_ref().and_then(|line| core::str::from_utf8(line.bytes()).ok()) {
+                log::debug!(target: crate::console::GUEST_LINE, "(d{}) {}", domain.id.0, text.trim_end_matches('\n'));
+            }
+        }
+    }
+
     /// A byte came in on the serial console.
     pub fn console_input(&self, byte: u8) {
         let received = self.console.lock().received(byte);
         match received {
             Received::Kept => self.raise_global_virq(guest_abi::xen::VIRQ_CONSOLE),
+            Received::For(domain, held) => self.type_for(domain, held, byte),
             Received::Key(key) => crate::hypercall::press(self, key),
-            Received::Switched(to_hypervisor) => {
-                let to = if to_hypervisor { "Xen" } else { "DOM0" };
-                log::info!("*** Serial input to {to}");
-            }
+            Received::Switch => self.switch_input(),
             Received::Held => {}
+        }
+    }
+
+    /// Gives the serial console's input to the next domain that was built at boot, after the last to the hypervisor.
+    pub fn switch_input(&self) {
+        let mut candidates = self.console.lock().candidates();
+        self.give_input(candidates.find(|id| self.domains.get(*id).is_some()));
+    }
+
+    /// Gives the serial console's input to a domain, or to the hypervisor, and says so.
+    pub fn give_input(&self, domain: Option<DomainId>) {
+        let letter = self.console.lock().give_input(domain.map_or(InputTo::Hypervisor, InputTo::Domain));
+        let to = domain.map_or_else(|| "Xen".into(), |id| format!("DOM{}", id.0));
+        match letter {
+            Some(letter) => log::info!("*** Serial input to {to} (type 'CTRL-{}' three times to switch input)", char::from(letter)),
+            None => log::info!("*** Serial input to {to}"),
         }
     }
 

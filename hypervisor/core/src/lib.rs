@@ -38,5 +38,6 @@ mod testbed;
 pub mod txcopy;
 pub mod vcpu;
 pub mod vgic;
+pub mod vpl011;
 pub mod vtimer;
 pub mod watchdog;

@@ -74,6 +74,7 @@ impl Testbed {
         let config = Config {
             id: Some(DomainId(id)),
             privileged: id == 0,
+            is_console: false,
             direct_mapped: false,
             handle: [0; 16],
             max_vcpus: 1,

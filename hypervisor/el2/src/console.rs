@@ -6,8 +6,8 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use log::{LevelFilter, Log, Metadata, Record};
 use spin::Once;
-use xenolith_core::console::GUEST;
 use xenolith_core::console::limit::RateLimit;
+use xenolith_core::console::{GUEST, GUEST_LINE};
 use xenolith_core::lock::Lock;
 
 use crate::timer;
@@ -131,7 +131,7 @@ pub fn set_thresholds(thresholds: Thresholds) {
 /// Whether a message is printed.
 fn is_wanted(metadata: &Metadata) -> bool {
     let Some(thresholds) = THRESHOLDS.get() else { return true };
-    if metadata.target() != GUEST {
+    if metadata.target() != GUEST && metadata.target() != GUEST_LINE {
         return metadata.level() <= thresholds.own;
     }
     if metadata.level() <= thresholds.guest {
@@ -142,16 +142,16 @@ fn is_wanted(metadata: &Metadata) -> bool {
     }
     let allowed = GUEST_LIMIT.lock().allow(timer::ticks() / (timer::frequency() / 1000).max(1));
     if let Some(suppressed @ 1..) = allowed {
-        print(format_args!("{suppressed} messages suppressed"));
+        print("(XEN) ", format_args!("{suppressed} messages suppressed"));
     }
     allowed.is_some()
 }
 
 /// Writes one line.
-fn print(what: fmt::Arguments) {
+fn print(prefix: &str, what: fmt::Arguments) {
     let mut line = Line { bytes: [0; 256], len: 0 };
     // Line never fails; a Display that does leaves what it wrote so far.
-    let _ = write!(line, "(XEN) {what}");
+    let _ = write!(line, "{prefix}{what}");
     let end = line.len.min(line.bytes.len() - 1);
     line.bytes[end] = b'\n';
     write_own(&line.bytes[..=end]);
@@ -182,7 +182,7 @@ impl Log for Logger {
 
     fn log(&self, record: &Record) {
         if self.enabled(record.metadata()) && is_wanted(record.metadata()) {
-            print(*record.args());
+            print(if record.target() == GUEST_LINE { "" } else { "(XEN) " }, *record.args());
         }
     }
 

@@ -1,18 +1,20 @@
-//! From a machine that EL2 drives to a running hypervisor: frame table, Dom0, all CPUs at work.
+//! From a machine that EL2 drives to a running hypervisor: frame table, Dom0 and the domains of the device tree, all CPUs at work.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use log::{info, warn};
 use spin::Once;
-use xenolith_core::addr::{CpuId, Ipa, Mfn, PAGE_SHIFT, PAGE_SIZE};
+use xenolith_core::addr::{CpuId, DomainId, Ipa, Mfn, PAGE_SHIFT, PAGE_SIZE};
 use xenolith_core::boot::cmdline::{Bootscrub, Level, Xsm};
 use xenolith_core::boot::dom0::{self, Dom0Input, Dom0Plan};
+use xenolith_core::boot::domu::{self, DomuConfig};
 use xenolith_core::boot::host_tree::{GicKind, ModuleKind};
 use xenolith_core::boot::image::HEADER_SIZE;
 use xenolith_core::boot::{BootError, HostInfo, Region, gzip};
 use xenolith_core::clock::Clock;
 use xenolith_core::console::ConsoleRing;
-use xenolith_core::domain::dom0 as build;
+use xenolith_core::domain::{Domain, dom0 as build, domu as build_domain};
 use xenolith_core::frames::{Frame, FrameTable};
 use xenolith_core::hypervisor::{Build, Fixed, Hypervisor};
 use xenolith_core::lock::Lock;
@@ -40,7 +42,7 @@ pub fn keep_messages() {
     });
 }
 
-/// Builds Dom0 and runs it, on all CPUs.
+/// Builds Dom0 and the domains of the device tree, and runs them, on all CPUs.
 pub fn run(mut host: Host) -> ! {
     let (own, guest) = (host.options.loglvl, host.options.guest_loglvl);
     console::set_thresholds(console::Thresholds {
@@ -50,11 +52,18 @@ pub fn run(mut host: Host) -> ! {
     });
     let cpus = host.start_secondaries(secondary);
     info!("Brought up {cpus} CPUs");
-    unpack_kernel(&mut host).unwrap_or_else(|why| die(&why));
+    unpack_kernels(&mut host).unwrap_or_else(|why| die(&why));
+    let version = gic::hardware().version;
+    let domus = domu::domains(&host.tree, &host.info, version).unwrap_or_else(|why| die(&why));
+    let has_dom0 = host.info.module(ModuleKind::Kernel).is_some();
+    if !has_dom0 && !domus.is_empty() {
+        info!("Xen dom0less mode detected");
+    }
     let frames = frame_table(&mut host);
-    let vcpus = host.options.dom0_max_vcpus.unwrap_or(cpus.into()).clamp(1, gic::hardware().version.max_vcpus());
-    let plan = plan(&host, vcpus);
-    plan.warnings.iter().for_each(|warning| warn!("{warning}"));
+    let vcpus = host.options.dom0_max_vcpus.unwrap_or(cpus.into()).clamp(1, version.max_vcpus());
+    // Without any domain there is nothing to do: that is for the plan to say.
+    let dom0 = (has_dom0 || domus.is_empty()).then(|| plan(&host, vcpus));
+    dom0.iter().flat_map(|plan| &plan.warnings).for_each(|warning| warn!("{warning}"));
 
     let scrub = host.options.bootscrub != Bootscrub::Off;
     let give = |region: &Region| frames.give(pages(*region), scrub);
@@ -62,16 +71,13 @@ pub fn run(mut host: Host) -> ! {
     info!("{} MiB of {} MiB are free", free >> 8, frames.total_pages() >> 8);
 
     let hv = HYPERVISOR.call_once(|| hypervisor(&host, frames, cpus));
-    info!("Loading d0 kernel from boot module @ {:?}", plan.kernel.from.start());
-    if let Some(ramdisk) = &plan.ramdisk {
-        info!("Loading ramdisk from boot module @ {:?}", ramdisk.from.start());
+    let mut domains = Vec::new();
+    if let Some(plan) = &dom0 {
+        domains.push(build_dom0(hv, &host, plan, vcpus));
     }
-    plan.banks.iter().for_each(|bank| info!("d0 memory: {bank} ({} MiB)", bank.size() >> 20));
-    info!("Allocating PPI {} for event channel interrupt", plan.event_ppi);
-    let dom0 = match build::build(hv, &plan, vcpus, host.options.dom0_vcpus_pin, vgic(&host.info)) {
-        Ok(dom0) => dom0,
-        Err(why) => die(&why),
-    };
+    for (id, config) in (1..).map(DomainId).zip(&domus) {
+        domains.push(build_domu(hv, &host, id, config).unwrap_or_else(|why| die(&why)));
+    }
     // The modules have been copied.
     for module in &host.info.modules {
         hv.frames.give(pages(module.region.pages_outward()), true);
@@ -81,16 +87,48 @@ pub fn run(mut host: Host) -> ! {
         console::enable_receive_interrupt();
         gic::spi_set_enabled(line, true);
     }
-    hv.console.lock().set_switch(host.options.conswitch, host.options.conswitch_stays);
-    info!("*** Serial input to {}", if host.options.conswitch_stays { "Xen" } else { "DOM0" });
-    if hv.unpause(&dom0).is_err() {
-        die(&"Dom0 could not be started");
+    hv.console.lock().set_switch(host.options.conswitch, domains.last().map_or(DomainId::HARDWARE, |last| last.id));
+    if host.options.conswitch_stays {
+        hv.give_input(None);
+    } else {
+        hv.switch_input();
+    }
+    for domain in &domains {
+        if hv.unpause(domain).is_err() {
+            die(&"a domain could not be started");
+        }
     }
     LINES.call_once(|| lines);
     Runner::new(hv, CpuId(0), lines).run()
 }
 
-/// A secondary CPU: waits until there is a Dom0.
+fn build_dom0(hv: &Hypervisor, host: &Host, plan: &Dom0Plan, vcpus: u32) -> Arc<Domain> {
+    info!("*** LOADING DOMAIN 0 ***");
+    info!("Loading d0 kernel from boot module @ {:?}", plan.kernel.from.start());
+    if let Some(ramdisk) = &plan.ramdisk {
+        info!("Loading ramdisk from boot module @ {:?}", ramdisk.from.start());
+    }
+    plan.banks.iter().for_each(|bank| info!("d0 memory: {bank} ({} MiB)", bank.size() >> 20));
+    info!("Allocating PPI {} for event channel interrupt", plan.event_ppi);
+    build::build(hv, plan, vcpus, host.options.dom0_vcpus_pin, vgic(&host.info)).unwrap_or_else(|why| die(&why))
+}
+
+/// Builds a domain that the device tree describes. It has the interrupt controller of the toolstack's domains.
+fn build_domu(hv: &Hypervisor, host: &Host, id: DomainId, config: &DomuConfig) -> Result<Arc<Domain>, BootError> {
+    info!("*** LOADING DOMU cpus={} memory={:#x}KB ***", config.vcpus, config.memory >> 10);
+    let version = hv.fixed.gic.version;
+    let plan = domu::plan(config, &host.tree, &kernel_start(config.kernel.region), version, hv.fixed.ipa_bits)?;
+    let n = id.0;
+    info!("Loading d{n} kernel from boot module @ {:?}", plan.kernel.from.start());
+    if let Some(ramdisk) = &plan.ramdisk {
+        info!("Loading ramdisk from boot module @ {:?}", ramdisk.from.start());
+    }
+    plan.banks.iter().for_each(|bank| info!("d{n} memory: {bank} ({} MiB)", bank.size() >> 20));
+    let vgic = hv.fixed.gic.guest(version).ok_or_else(|| BootError::NoDomain { node: config.node.clone() })?;
+    build_domain::build(hv, id, config, &plan, vgic)
+}
+
+/// A secondary CPU: waits until there are domains.
 fn secondary(cpu: CpuId) -> ! {
     let lines = *LINES.wait();
     Runner::new(HYPERVISOR.wait(), cpu, lines).run()
@@ -112,27 +150,34 @@ fn frame_table(host: &mut Host) -> FrameTable {
 }
 
 /// Puts what a compressed kernel unpacks to in its place among the modules.
-fn unpack_kernel(host: &mut Host) -> Result<(), BootError> {
-    let Some(file) = host.info.module(ModuleKind::Kernel).map(|kernel| kernel.region) else { return Ok(()) };
-    let Some(size) = gzip::unpacked_size(&MACHINE, file) else { return Ok(()) };
-    const NO_ROOM: BootError = BootError::BadKernel("it is compressed with gzip, and there is no memory to unpack it");
-    // Not taken for good: it is freed with the other modules.
-    let (at, _) = (host.take(size, 1 << PAGE_SHIFT).ok_or(NO_ROOM)?, host.taken.pop());
-    let to = Region::new(at.0, size).ok_or(NO_ROOM)?;
-    gzip::unpack(&MACHINE, file, to)?;
-    info!("Unpacked the kernel: {} KiB", size >> 10);
-    if let Some(kernel) = host.info.modules.iter_mut().find(|module| module.region == file) {
-        kernel.region = to;
+fn unpack_kernels(host: &mut Host) -> Result<(), BootError> {
+    for index in 0..host.info.modules.len() {
+        let (kind, file) = (host.info.modules[index].kind, host.info.modules[index].region);
+        let Some(size) = (kind == ModuleKind::Kernel).then(|| gzip::unpacked_size(&MACHINE, file)).flatten() else { continue };
+        const NO_ROOM: BootError = BootError::BadKernel("it is compressed with gzip, and there is no memory to unpack it");
+        // Not taken for good: it is freed with the other modules.
+        let (at, _) = (host.take(size, 1 << PAGE_SHIFT).ok_or(NO_ROOM)?, host.taken.pop());
+        let to = Region::new(at.0, size).ok_or(NO_ROOM)?;
+        gzip::unpack(&MACHINE, file, to)?;
+        info!("Unpacked the kernel: {} KiB", size >> 10);
+        // One file may be for several domains.
+        for module in host.info.modules.iter_mut().filter(|module| module.region == file) {
+            module.region = to;
+        }
     }
     Ok(())
 }
 
-fn plan(host: &Host, vcpus: u32) -> Dom0Plan {
+/// The first bytes of a kernel: enough for its headers.
+fn kernel_start(file: Region) -> [u8; HEADER_SIZE] {
     let mut start = [0; HEADER_SIZE];
-    if let Some(kernel) = host.info.module(ModuleKind::Kernel) {
-        let len = HEADER_SIZE.min(kernel.region.size() as usize);
-        MACHINE.read(kernel.region.start(), &mut start[..len]);
-    }
+    let len = HEADER_SIZE.min(file.size() as usize);
+    MACHINE.read(file.start(), &mut start[..len]);
+    start
+}
+
+fn plan(host: &Host, vcpus: u32) -> Dom0Plan {
+    let start = host.info.module(ModuleKind::Kernel).map_or([0; HEADER_SIZE], |kernel| kernel_start(kernel.region));
     let own: Vec<_> = host.image().into_iter().collect();
     let input = Dom0Input {
         tree: &host.tree,

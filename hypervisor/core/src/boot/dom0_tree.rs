@@ -16,6 +16,7 @@ mod generated;
 mod policy;
 
 pub use devices::{Devices, devices};
+pub(super) use generated::{cpus, psci};
 use policy::{Fate, Policy};
 
 /// What Dom0's tree is made from.

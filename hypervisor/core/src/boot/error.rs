@@ -81,6 +81,41 @@ pub enum BootError {
     NoKernel,
     /// The Dom0 kernel is not an image that can be booted.
     BadKernel(&'static str),
+    /// A domain of the device tree has no kernel.
+    NoDomainKernel {
+        /// Path of the domain's node.
+        node: String,
+    },
+    /// A boot module of such a domain cannot be used.
+    DomainModule {
+        /// Path of the module's node.
+        node: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// The memory of such a domain does not fit.
+    DomainMemory {
+        /// Path of the domain's node.
+        node: String,
+        /// Bytes that it asks for.
+        asked: u64,
+        /// Bytes that could be given to it.
+        free: u64,
+    },
+    /// Kernel, device tree and ramdisk do not fit into the memory of such a domain.
+    DomainFiles {
+        /// Path of the domain's node.
+        node: String,
+        /// Bytes that they need.
+        needed: u64,
+        /// Bytes of the domain's memory, as far as it is in one piece.
+        bank: u64,
+    },
+    /// There is no memory left to make such a domain.
+    NoDomain {
+        /// Path of the domain's node.
+        node: String,
+    },
     /// Dom0's memory does not fit.
     TooLittleMemory {
         /// Bytes that `dom0_mem` asks for.
@@ -122,6 +157,18 @@ impl fmt::Display for BootError {
             Self::UnknownUart(path) => write!(f, "UART {path:?} is not in the device tree (dtuart= or /chosen/stdout-path)"),
             Self::NoKernel => f.write_str("no Dom0 kernel: /chosen has no boot module for it"),
             Self::BadKernel(why) => write!(f, "Dom0 kernel cannot be booted: {why}"),
+            Self::NoDomainKernel { node } => write!(f, "domain {node} has no kernel: no boot module below it is one"),
+            Self::DomainModule { node, why } => write!(f, "boot module {node} cannot be used: {why}"),
+            Self::DomainMemory { node, asked, free } => {
+                write!(f, "too little memory for domain {node}: its {} MiB do not fit, {} MiB are free", asked >> 20, free >> 20)
+            }
+            Self::DomainFiles { node, needed, bank } => write!(
+                f,
+                "memory of {} MiB of domain {node} cannot hold kernel, device tree and ramdisk ({} MiB)",
+                bank >> 20,
+                needed.div_ceil(1 << 20)
+            ),
+            Self::NoDomain { node } => write!(f, "too little memory to make domain {node}"),
             Self::TooLittleMemory { asked, placed } => {
                 write!(
                     f,

@@ -23,6 +23,8 @@ pub struct Config {
     pub id: Option<DomainId>,
     /// Hardware and control domain.
     pub privileged: bool,
+    /// It may write to the serial console without being privileged.
+    pub is_console: bool,
     /// gfn equals mfn.
     pub direct_mapped: bool,
     /// UUID.
@@ -131,9 +133,11 @@ impl Hypervisor {
             time_offset_seconds: age,
             handle: Lock::new(config.handle),
             assists: AtomicU64::new(0),
-            is_console: false,
+            is_console: config.is_console,
             creation_finished: AtomicBool::new(false),
             watchdog: Lock::new(Default::default()),
+            console_line: Lock::default(),
+            uart: spin::Once::new(),
             vcpus: spin::Once::new(),
         })
     }

@@ -10,6 +10,7 @@ use crate::gnttab::Drained as Grants;
 use crate::hypervisor::Hypervisor;
 use crate::p2m::Drained;
 use crate::vcpu::STOPPED;
+use crate::vpl011::Vpl011;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
@@ -75,6 +76,9 @@ impl Hypervisor {
             || self.close_all_ports(domain) == Progress::More
         {
             return Progress::More;
+        }
+        if let Some(page) = domain.uart.get().and_then(Vpl011::take_ring_page) {
+            self.frames.put(Mfn::containing(page));
         }
         for vcpu in domain.vcpus() {
             vcpu.has_runstate.store(false, Ordering::Release);

@@ -24,6 +24,7 @@ pub fn build(hv: &Hypervisor, plan: &Dom0Plan, vcpus: u32, pin: bool, vgic: Vgic
         .create_domain(Config {
             id: Some(DomainId::HARDWARE),
             privileged: true,
+            is_console: false,
             direct_mapped: true,
             handle: [0; 16],
             max_vcpus: vcpus,

@@ -1,4 +1,4 @@
-//! `console_io`: Dom0's hvc console on the serial line. Source: public/xen.h, `CONSOLEIO_*`.
+//! `console_io`: Dom0's hvc console on the serial line, and what domains built at boot say before they have another console. Source: public/xen.h, `CONSOLEIO_*`.
 
 use super::{Caller, Outcome};
 use crate::guest_memory::GuestPtr;
@@ -9,7 +9,7 @@ use guest_abi::errno::Errno;
 /// Bytes moved before the guest may take an interrupt.
 const BUDGET: usize = 512;
 
-/// Write: the bytes are printed verbatim. Read: returns how many bytes came in on the serial line.
+/// Write: the bytes are printed, those of Dom0 verbatim. Read: returns how many bytes came in on the serial line.
 /// `-EPERM` for a domain that does not own the console, `-ENOSYS` other commands.
 #[inline(never)]
 pub fn console_io(hv: &Hypervisor, caller: &Caller<'_>, cmd: u32, count: u32, buffer: u64) -> Outcome {
@@ -25,7 +25,11 @@ pub fn console_io(hv: &Hypervisor, caller: &Caller<'_>, cmd: u32, count: u32, bu
             if let Err(fault) = caller.memory.read_bytes(buffer.va(), chunk) {
                 return Err(Errno::from(fault)).into();
             }
-            hv.print(chunk);
+            if caller.domain.privileged {
+                hv.print(chunk);
+            } else {
+                hv.mutter(caller.domain, chunk);
+            }
             let left = u64::from(count) - wanted as u64;
             match buffer.offset(wanted as u64) {
                 Some(rest) if left > 0 => Outcome::Again([u64::from(cmd), left, rest.va().0, 0, 0]),

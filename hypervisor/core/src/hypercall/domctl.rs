@@ -19,6 +19,7 @@ mod info;
 mod memory;
 mod scheduler;
 mod vcpu;
+mod vuart;
 
 #[cfg(test)]
 mod tests;
@@ -136,6 +137,7 @@ fn simple(request: &Request<'_>, domain: &Arc<Domain>) -> Result<(), Errno> {
         abi::XEN_DOMCTL_MAX_MEM => memory::max_mem(request, domain),
         abi::XEN_DOMCTL_GET_PAGING_MEMPOOL_SIZE => memory::get_pool(request, domain),
         abi::XEN_DOMCTL_IOMEM_PERMISSION => memory::iomem_permission(request, domain),
+        abi::XEN_DOMCTL_VUART_OP => vuart::vuart_op(request, domain),
         abi::XEN_DOMCTL_MEMORY_MAPPING => memory::memory_mapping(request, domain),
         // The control domain has no interrupt to give away.
         abi::XEN_DOMCTL_BIND_PT_IRQ => Err(Errno::EPERM),

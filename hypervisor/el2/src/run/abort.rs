@@ -58,13 +58,14 @@ impl Runner {
                     true
                 }
                 Some(Err(_)) => false,
-                None => false,
+                None => self.hv.uart_write(&loaded.domain, ipa, access.size, value),
             }
         } else {
             let value = match loaded.domain.vgic.read(id, ipa, access.size) {
-                Some(Ok(value)) => value,
-                Some(Err(_)) | None => return false,
+                Some(value) => value.ok(),
+                None => self.hv.uart_read(&loaded.domain, ipa, access.size),
             };
+            let Some(value) = value else { return false };
             access.complete(loaded.context(), value);
             true
         }

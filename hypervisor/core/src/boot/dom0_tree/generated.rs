@@ -7,7 +7,7 @@ use super::TreeInput;
 use crate::boot::dom0::vcpu_affinity;
 use crate::boot::fdt::{Node, TreeWriter};
 use crate::boot::host_tree::{GicKind, HostInfo, cpu_nodes};
-use crate::boot::{BootError, Region};
+use crate::boot::{BootError, HostTree, Region};
 
 /// Flags of a PPI in the binding arm,gic: all of 4 (or more) CPUs, active low.
 const PPI_FLAGS: u32 = 0xf08;
@@ -102,7 +102,7 @@ fn interrupt_parent(writer: &mut TreeWriter, input: &TreeInput<'_>) {
 pub(super) fn virtual_machine(writer: &mut TreeWriter, root: Node<'_>, input: &TreeInput<'_>) -> Result<(), BootError> {
     hypervisor(writer, root, input)?;
     psci(writer);
-    cpus(writer, input);
+    cpus(writer, input.tree, input.vcpus);
     memory(writer, root, input.banks)?;
     let reserved = reserved_memory(root)?;
     if reserved.is_empty() { Ok(()) } else { memory(writer, root, &reserved) }
@@ -121,7 +121,8 @@ fn hypervisor(writer: &mut TreeWriter, root: Node<'_>, input: &TreeInput<'_>) ->
     Ok(())
 }
 
-fn psci(writer: &mut TreeWriter) {
+/// The firmware that guests call.
+pub(in crate::boot) fn psci(writer: &mut TreeWriter) {
     writer.begin("psci");
     writer.texts("compatible", &["arm,psci-1.0", "arm,psci-0.2", "arm,psci"]);
     writer.text("method", "hvc");
@@ -131,12 +132,13 @@ fn psci(writer: &mut TreeWriter) {
     writer.end();
 }
 
-fn cpus(writer: &mut TreeWriter, input: &TreeInput<'_>) {
-    let host = cpu_nodes(input.tree).next();
+/// A guest's CPUs, of the kind that the host has.
+pub(in crate::boot) fn cpus(writer: &mut TreeWriter, host: &HostTree<'_>, vcpus: u32) {
+    let host = cpu_nodes(host).next();
     writer.begin("cpus");
     writer.cells("#address-cells", &[1]);
     writer.cells("#size-cells", &[0]);
-    for vcpu in 0..input.vcpus {
+    for vcpu in 0..vcpus {
         let affinity = vcpu_affinity(vcpu);
         writer.begin(&format!("cpu@{affinity:x}"));
         if let Some(compatible) = host.and_then(|host| host.property("compatible")) {

@@ -110,7 +110,9 @@ pub(super) fn check_placement(modules: &[BootModule], ram: &[Region]) -> Result<
         if !ram.iter().any(|bank| bank.intersection(module.region) == Some(module.region)) {
             return Err(BootError::ModuleOutsideRam { node: module.node.clone(), region: module.region });
         }
-        if let Some(other) = modules.iter().take(index).find(|other| other.region.overlaps(module.region)) {
+        // One file may be for several domains.
+        let is_same = |other: &BootModule| other.region == module.region && other.kind == module.kind;
+        if let Some(other) = modules.iter().take(index).find(|other| other.region.overlaps(module.region) && !is_same(other)) {
             let (what, with) = (other.node.clone(), module.node.clone());
             return Err(BootError::Overlap { what, a: other.region, with, b: module.region });
         }

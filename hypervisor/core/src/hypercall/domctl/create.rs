@@ -53,6 +53,7 @@ pub fn create(request: &Request<'_>) -> Result<(), Errno> {
     let domain = hv.create_domain(Config {
         id: (asked > 0 && asked < crate::domain::FIRST_RESERVED.0).then_some(DomainId(asked)),
         privileged: false,
+        is_console: false,
         direct_mapped: false,
         handle: wanted.handle,
         max_vcpus: wanted.max_vcpus,

@@ -137,6 +137,7 @@ fn direct_dom0(bed: &Testbed, pages: u64) -> (Arc<Domain>, u64) {
     let config = Config {
         id: Some(DomainId(0)),
         privileged: true,
+        is_console: false,
         direct_mapped: true,
         handle: [0; 16],
         max_vcpus: 1,

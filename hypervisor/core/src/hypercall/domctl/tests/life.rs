@@ -159,6 +159,7 @@ fn memory_that_runs_out_at_any_step_leaves_nothing() {
     let config = |id| crate::domain::create::Config {
         id: Some(DomainId(id)),
         privileged: false,
+        is_console: false,
         direct_mapped: false,
         handle: [0; 16],
         max_vcpus: 1,
