@@ -29,6 +29,7 @@ pub mod sched;
 pub mod shared_info;
 pub mod smccc;
 pub mod sysctl;
+pub mod trace;
 pub mod txcopy;
 pub mod vcpu;
 pub mod version;

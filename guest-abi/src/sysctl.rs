@@ -15,7 +15,7 @@ pub const SYSCTL_PAYLOAD_OFFSET: usize = 8;
 
 /// [`ReadConsole`].
 pub const XEN_SYSCTL_READCONSOLE: u32 = 1;
-/// Trace buffers.
+/// [`TbufOp`].
 pub const XEN_SYSCTL_TBUF_OP: u32 = 2;
 /// [`PhysInfo`].
 pub const XEN_SYSCTL_PHYSINFO: u32 = 3;
@@ -86,6 +86,41 @@ wire! {
         16 => count: u32,
         #[doc(hidden)]
         20 => _pad: u32,
+    }
+}
+
+/// Where the buffers are described, and what is traced.
+pub const XEN_SYSCTL_TBUFOP_GET_INFO: u32 = 0;
+/// Trace only on these CPUs.
+pub const XEN_SYSCTL_TBUFOP_SET_CPU_MASK: u32 = 1;
+/// Trace only these events.
+pub const XEN_SYSCTL_TBUFOP_SET_EVT_MASK: u32 = 2;
+/// Make the buffers, once, and start.
+pub const XEN_SYSCTL_TBUFOP_SET_SIZE: u32 = 3;
+/// Start.
+pub const XEN_SYSCTL_TBUFOP_ENABLE: u32 = 4;
+/// Stop.
+pub const XEN_SYSCTL_TBUFOP_DISABLE: u32 = 5;
+
+wire! {
+    /// `struct xen_sysctl_tbuf_op`.
+    TbufOp, 48 bytes {
+        /// In: `XEN_SYSCTL_TBUFOP_*`.
+        0 => cmd: u32,
+        #[doc(hidden)]
+        4 => _pad: u32,
+        /// In of SET_CPU_MASK.
+        8 => cpu_mask: XenctlBitmap,
+        /// In of SET_EVT_MASK, out of GET_INFO: see [`crate::trace`].
+        24 => evt_mask: u32,
+        #[doc(hidden)]
+        28 => _pad2: u32,
+        /// Out of GET_INFO: the first machine frame of `struct t_info`; 0 for none.
+        32 => buffer_mfn: u64,
+        /// In of SET_SIZE: pages of each CPU's buffer; out of GET_INFO: bytes of `struct t_info`.
+        40 => size: u32,
+        #[doc(hidden)]
+        44 => _pad3: u32,
     }
 }
 

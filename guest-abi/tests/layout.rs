@@ -58,7 +58,7 @@ fn every_constant_is_listed() {
     let mut forgotten = Vec::new();
     for file in rust_files(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src")) {
         // Ours and Arm's, not in Xen's headers.
-        if ["txcopy.rs", "psci.rs", "smccc.rs"].iter().any(|own| file.ends_with(own)) {
+        if ["txcopy.rs", "psci.rs", "smccc.rs", "trace/own.rs"].iter().any(|own| file.ends_with(own)) {
             continue;
         }
         let text = std::fs::read_to_string(&file).unwrap();

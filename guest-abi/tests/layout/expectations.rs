@@ -186,6 +186,8 @@ fn structures(all: &mut List) {
     structure! { all, Tools, domctl::DtOverlay = "struct xen_domctl_dt_overlay": overlay_fdt, overlay_fdt_size, overlay_op, pad }
     structure! { all, Tools, domctl::SetLlcColors = "struct xen_domctl_set_llc_colors": num_llc_colors, pad, llc_colors }
     structure! { all, Tools, sysctl::ReadConsole = "struct xen_sysctl_readconsole": clear, incremental, pad0, pad1, index, buffer, count }
+    structure! { all, Tools, sysctl::TbufOp = "struct xen_sysctl_tbuf_op": cmd, cpu_mask, evt_mask, buffer_mfn, size }
+    structure! { all, Stable, trace::TBuf = "struct t_buf": cons, prod }
     structure! { all, Tools, sysctl::PhysInfo = "struct xen_sysctl_physinfo":
         threads_per_core, cores_per_socket, nr_cpus, max_cpu_id, nr_nodes, max_node_id, cpu_khz, capabilities, arch_capabilities,
         total_pages, free_pages, scrub_pages, outstanding_pages, max_mfn, hw_cap
@@ -230,6 +232,15 @@ fn macros(all: &mut List) {
         VIRQ_TIMER, VIRQ_DEBUG, VIRQ_CONSOLE, VIRQ_DOM_EXC, VIRQ_TBUF, VIRQ_DEBUGGER, VIRQ_XENOPROF, VIRQ_CON_RING, VIRQ_PCPU_STATE,
         VIRQ_MEM_EVENT, VIRQ_ARGO, VIRQ_ENOMEM, VIRQ_XENPMU, VIRQ_ARCH_0, NR_VIRQS, VMASST_CMD_ENABLE, VMASST_CMD_DISABLE,
         VMASST_TYPE_RUNSTATE_UPDATE_FLAG
+    }
+    constants! { all, Stable, trace:
+        TRACE_EXTRA_MAX, TRACE_EXTRA_SHIFT, TRC_HD_CYCLE_FLAG, TRC_CLS_SHIFT, TRC_SUBCLS_SHIFT, TRC_GEN, TRC_SCHED, TRC_DOM0OP,
+        TRC_HVM, TRC_MEM, TRC_HW, TRC_ALL, TRC_SCHED_MIN, TRC_SCHED_VERBOSE, TRC_HVM_ENTRYEXIT, TRC_HVM_HANDLER, TRC_HW_IRQ,
+        TRC_DOM0_DOMOPS, TRC_LOST_RECORDS, TRC_TRACE_WRAP_BUFFER, TRC_TRACE_CPU_CHANGE, TRC_SCHED_RUNSTATE_CHANGE,
+        TRC_SCHED_CONTINUE_RUNNING, TRC_SCHED_DOM_ADD, TRC_SCHED_DOM_REM, TRC_SCHED_SLEEP, TRC_SCHED_WAKE, TRC_SCHED_YIELD,
+        TRC_SCHED_BLOCK, TRC_SCHED_SWITCH, TRC_SCHED_SWITCH_INFPREV, TRC_SCHED_SWITCH_INFNEXT, TRC_SCHED_SWITCH_INFCONT,
+        TRC_DOM0_DOM_ADD, TRC_DOM0_DOM_REM, TRC_MEM_PAGE_GRANT_MAP, TRC_MEM_PAGE_GRANT_UNMAP, TRC_HVM_VMENTRY, TRC_64_FLAG,
+        TRC_HVM_VMEXIT64, TRC_HVM_VMMCALL, TRC_HW_IRQ_HANDLED
     }
     constants! { all, Stable, console:
         CONSOLEIO_WRITE, CONSOLEIO_READ
@@ -349,7 +360,9 @@ fn macros(all: &mut List) {
         XEN_INVALID_SOCKET_ID, XEN_INVALID_NODE_ID, XEN_INVALID_MEM_SZ, XEN_INVALID_NODE_DIST, XEN_SYSCTL_CPUPOOL_OP_CREATE,
         XEN_SYSCTL_CPUPOOL_OP_DESTROY, XEN_SYSCTL_CPUPOOL_OP_INFO, XEN_SYSCTL_CPUPOOL_OP_ADDCPU, XEN_SYSCTL_CPUPOOL_OP_RMCPU,
         XEN_SYSCTL_CPUPOOL_OP_MOVEDOMAIN, XEN_SYSCTL_CPUPOOL_OP_FREEINFO, XEN_SYSCTL_CPUPOOL_PAR_ANY, XEN_SYSCTL_SCHEDOP_PUTINFO,
-        XEN_SYSCTL_SCHEDOP_GETINFO, XEN_SYSCTL_SCHED_RATELIMIT_MAX, XEN_SYSCTL_SCHED_RATELIMIT_MIN
+        XEN_SYSCTL_SCHEDOP_GETINFO, XEN_SYSCTL_SCHED_RATELIMIT_MAX, XEN_SYSCTL_SCHED_RATELIMIT_MIN, XEN_SYSCTL_TBUFOP_GET_INFO,
+        XEN_SYSCTL_TBUFOP_SET_CPU_MASK, XEN_SYSCTL_TBUFOP_SET_EVT_MASK, XEN_SYSCTL_TBUFOP_SET_SIZE, XEN_SYSCTL_TBUFOP_ENABLE,
+        XEN_SYSCTL_TBUFOP_DISABLE
     }
     constants! { all, Stable, io::netif:
         XEN_NETIF_NR_SLOTS_MIN, XEN_NETIF_MAX_TX_SIZE, NETTXF_CSUM_BLANK, NETTXF_DATA_VALIDATED, NETTXF_MORE_DATA,
