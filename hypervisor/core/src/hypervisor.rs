@@ -12,6 +12,7 @@ use crate::lock::Lock;
 use crate::machine::Machine;
 use crate::policy::Policy;
 use crate::sched::{Nanos, SchedId, Scheduler};
+use crate::trace::Trace;
 use crate::vcpu::{BLOCKED, Vcpu};
 use crate::vgic::HardwareGic;
 use crate::vpl011::Line;
@@ -20,6 +21,8 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use guest_abi::trace::own::TRC_XENOLITH_INJECT;
+use guest_abi::xen::VIRQ_TBUF;
 
 /// Bytes before what a guest says, at most: `(XEN) DOM32751: `.
 const PREFIX: usize = 16;
@@ -32,6 +35,8 @@ pub struct Hypervisor {
     pub frames: FrameTable,
     /// The scheduler.
     pub sched: Scheduler,
+    /// What CPUs did, if somebody wants to know.
+    pub trace: Arc<Trace>,
     /// All domains.
     pub domains: DomainTable,
     /// System time.
@@ -101,10 +106,12 @@ impl Hypervisor {
         fixed: Fixed,
         console: ConsoleRing,
     ) -> Self {
+        let trace = Arc::new(Trace::new(machine));
         Self {
             machine,
             frames,
-            sched: Scheduler::new(usize::from(fixed.cpus)),
+            sched: Scheduler::new(usize::from(fixed.cpus), trace.clone()),
+            trace,
             domains: DomainTable::default(),
             clock,
             wall_clock: WallClock::default(),
@@ -130,6 +137,7 @@ impl Hypervisor {
         if let Some(target) = domain.vcpu(vcpu)
             && domain.vgic.raise(vcpu, intid)
         {
+            self.trace_injection(domain, vcpu, intid);
             self.notice_by(by, target);
         }
     }
@@ -195,6 +203,19 @@ impl Hypervisor {
         if let Some(dom0) = self.domains.get(DomainId::HARDWARE) {
             let raised = dom0.events.raise_global_virq(self.machine, virq);
             self.deliver(&dom0, raised);
+        }
+    }
+
+    /// Records that an interrupt is pending for a vCPU.
+    #[inline(always)]
+    pub fn trace_injection(&self, domain: &Domain, vcpu: u32, intid: u32) {
+        self.trace.record(TRC_XENOLITH_INJECT, || [u32::from(domain.id.0) << 16 | vcpu, intid]);
+    }
+
+    /// Tells Dom0 that a trace is to be read, if it is.
+    pub fn tell_of_trace(&self) {
+        if self.trace.take_due() {
+            self.raise_global_virq(VIRQ_TBUF);
         }
     }
 

@@ -35,6 +35,7 @@ pub mod sched;
 pub mod sysreg;
 #[cfg(test)]
 mod testbed;
+pub mod trace;
 pub mod txcopy;
 pub mod vcpu;
 pub mod vgic;

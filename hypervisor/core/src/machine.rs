@@ -75,6 +75,8 @@ pub trait Machine: Sync {
     /// Ticks per second, `CNTFRQ_EL0`.
     fn frequency(&self) -> u64;
 
+    /// The CPU that this runs on.
+    fn cpu(&self) -> CpuId;
     /// Makes `cpu` leave the guest or idle loop and look at its state again.
     fn kick(&self, cpu: CpuId);
 

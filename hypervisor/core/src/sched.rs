@@ -14,12 +14,14 @@
 
 use crate::addr::{CpuId, CpuMask, DomainId, Vmid};
 use crate::lock::Lock;
+use crate::trace::Trace;
 use crate::vcpu::Vcpu;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 mod state;
+mod tracing;
 mod unit;
 use state::{Budget, State};
 use unit::{Place, Unit};
@@ -111,6 +113,7 @@ pub struct Affinity {
 /// The scheduler of the machine.
 pub struct Scheduler {
     state: Lock<State>,
+    trace: Arc<Trace>,
     calls: Vec<Call>,
 }
 
@@ -127,9 +130,9 @@ const ASK_DEADLINE: u8 = 2;
 
 impl Scheduler {
     /// A scheduler for `cpus` physical CPUs, none of them online yet.
-    pub fn new(cpus: usize) -> Self {
+    pub fn new(cpus: usize, trace: Arc<Trace>) -> Self {
         let call = || Call { asked: AtomicU8::new(0), deadline: AtomicU64::new(Nanos::MAX) };
-        Self { state: Lock::new(State::new(cpus)), calls: (0..cpus).map(|_| call()).collect() }
+        Self { state: Lock::new(State::new(cpus)), trace, calls: (0..cpus).map(|_| call()).collect() }
     }
 
     /// `cpu` takes part from now on.
@@ -242,6 +245,9 @@ impl Scheduler {
         }
         unit.vruntime = unit.vruntime.max(floor.saturating_sub(WAKE_CREDIT));
         unit.woken_by = by;
+        if self.trace.is_on() {
+            tracing::woken(&self.trace, unit);
+        }
         state.enqueue(id, now);
         let cpu = state.tickle(id, now)?;
         match state.protected_on(cpu, id, now) {
@@ -270,6 +276,9 @@ impl Scheduler {
                 Some(cpu)
             }
             Place::Queued | Place::Asleep => {
+                if self.trace.is_on() {
+                    tracing::stopped(&self.trace, unit);
+                }
                 state.rest(id, now);
                 None
             }
@@ -280,6 +289,9 @@ impl Scheduler {
     pub fn yield_now(&self, cpu: CpuId, now: Nanos) {
         let mut state = self.state.lock();
         let Some(id) = state.cpu(cpu).and_then(|c| c.current) else { return };
+        if self.trace.is_on() {
+            tracing::yielded(&self.trace, state.unit(id));
+        }
         state.charge(id, now);
         let last = state.queue.iter().filter_map(|id| state.unit(*id)).map(|u| u.vruntime).max();
         if let (Some(unit), Some(last)) = (state.unit_mut(id), last) {
@@ -294,7 +306,11 @@ impl Scheduler {
         if self.deadline(cpu).is_some_and(|at| at <= now) {
             self.set_deadline(cpu, state.first_alarm(cpu));
         }
+        let before = if self.trace.is_on() { tracing::before(&state, cpu) } else { None };
         let turn = state.turn(cpu, now);
+        if self.trace.is_on() {
+            tracing::switched(&self.trace, &state, cpu, before, now);
+        }
         if let Some(until) = state.look_again(cpu, now) {
             self.look_at(cpu, until);
         }

@@ -12,7 +12,7 @@ use xenolith_core::addr::{CpuId, MachineAddr, Mfn, PAGE_SIZE, Vmid};
 use xenolith_core::machine::{Machine, Power, SharedPage, Trigger};
 
 use crate::mm::layout::DIRECT_SIZE;
-use crate::{barrier, console, fault, gic, mm, psci, timer};
+use crate::{barrier, console, fault, gic, mm, percpu, psci, timer};
 
 /// The machine that this runs on.
 pub struct Arm64;
@@ -210,6 +210,10 @@ impl Machine for Arm64 {
 
     fn frequency(&self) -> u64 {
         timer::frequency()
+    }
+
+    fn cpu(&self) -> CpuId {
+        percpu::cpu()
     }
 
     fn kick(&self, cpu: CpuId) {

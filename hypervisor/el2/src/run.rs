@@ -6,6 +6,7 @@ use alloc::sync::Arc;
 use core::arch::asm;
 use core::sync::atomic::Ordering;
 
+use guest_abi::trace::TRC_HVM_VMENTRY;
 use xenolith_core::addr::CpuId;
 use xenolith_core::domain::Domain;
 use xenolith_core::hypervisor::Hypervisor;
@@ -22,6 +23,7 @@ mod firmware;
 mod interrupts;
 mod loaded;
 mod registers;
+mod traced;
 
 pub use interrupts::Lines;
 use loaded::Loaded;
@@ -62,10 +64,12 @@ impl Runner {
         self.hv.sched.cpu_online(self.cpu, self.hv.now());
         self.interrupts.enable();
         loop {
-            if self.pick() {
-                self.run_guest();
-            } else {
+            if !self.pick() {
                 self.idle();
+            } else if self.hv.trace.is_on() {
+                self.run_guest::<true>();
+            } else {
+                self.run_guest::<false>();
             }
         }
     }
@@ -105,6 +109,9 @@ impl Runner {
             hv.machine.kick(cpu);
         }
         self.set_deadline();
+        if hv.trace.is_on() {
+            hv.tell_of_trace();
+        }
         runs
     }
 
@@ -123,16 +130,22 @@ impl Runner {
         true
     }
 
-    fn run_guest(&mut self) {
+    /// Enters the guest until another decision is due. `TRACED`: and records it. Who starts a trace asks every CPU for the scheduler, so
+    /// that a loop without one need not look.
+    fn run_guest<const TRACED: bool>(&mut self) {
         loop {
             let Some(loaded) = &mut self.loaded else { return };
             if loaded.domain.vgic.is_dirty(loaded.vcpu.id) {
                 loaded.fill(self.hv);
             }
+            if TRACED {
+                self.hv.trace.record(TRC_HVM_VMENTRY, || []);
+            }
             let exit = vectors::enter_guest(loaded.context());
-            let after = self.handle(exit);
+            let after = if TRACED { self.handle_traced(exit) } else { self.handle(exit) };
             match self.hv.sched.asked(self.cpu) {
                 _ if after == After::Reschedule => return,
+                Asked::Nothing if TRACED && !self.hv.trace.is_on() => return,
                 Asked::Nothing => {}
                 Asked::Deadline => self.set_deadline(),
                 Asked::Schedule => return,

@@ -25,7 +25,7 @@ mod vuart;
 mod tests;
 
 pub use info::domain_info;
-pub use vcpu::write_bitmap;
+pub use vcpu::{read_bitmap, write_bitmap};
 
 /// What a command answers: done, or to be continued.
 pub enum Step {

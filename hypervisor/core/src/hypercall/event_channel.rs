@@ -16,6 +16,7 @@ use crate::policy;
 use alloc::sync::Arc;
 use guest_abi::errno::Errno;
 use guest_abi::event_channel as abi;
+use guest_abi::trace::own::TRC_XENOLITH_EVENT;
 use guest_abi::xen::DOMID_SELF;
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -61,10 +62,17 @@ impl Request<'_> {
     fn send(&self) -> Answer {
         let abi::Send { port } = self.read()?;
         let (domain, by) = (self.caller.domain, Some(self.caller.vcpu.sched));
-        match domain.events.send(self.hv.machine, port) {
-            Err(error) => return Err(error.into()),
-            Ok(Delivery::Local(notify)) => self.hv.deliver_by(by, domain, notify),
-            Ok(Delivery::Remote(to)) => {
+        let sent = domain.events.send(self.hv.machine, port)?;
+        self.hv.trace.record(TRC_XENOLITH_EVENT, || {
+            let (to, there) = match sent {
+                Delivery::Local(_) => (domain.id, 0),
+                Delivery::Remote(to) => (to.domain, to.port),
+            };
+            [u32::from(domain.id.0) << 16 | u32::from(to.0), port, there]
+        });
+        match sent {
+            Delivery::Local(notify) => self.hv.deliver_by(by, domain, notify),
+            Delivery::Remote(to) => {
                 if let Some(remote) = self.hv.domains.get(to.domain) {
                     let notify = remote.events.deliver(self.hv.machine, to.port, Peer { domain: domain.id, port });
                     self.hv.deliver_by(by, &remote, notify);

@@ -13,7 +13,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 mod cpupool;
 mod debug_keys;
+mod tbuf;
 pub use debug_keys::press;
+pub use tbuf::OWNER as TRACE_OWNER;
 
 #[cfg(test)]
 mod tests;
@@ -58,6 +60,7 @@ pub fn sysctl(hv: &Hypervisor, caller: &Caller<'_>, at: u64) -> Outcome {
 fn command(request: &Request<'_>, cmd: u32) -> Result<(), Errno> {
     match cmd {
         abi::XEN_SYSCTL_READCONSOLE => read_console(request),
+        abi::XEN_SYSCTL_TBUF_OP => tbuf::tbuf_op(request),
         abi::XEN_SYSCTL_PHYSINFO => physinfo(request),
         abi::XEN_SYSCTL_SCHED_ID => request.reply(&abi::SchedId { sched_id: XEN_SCHEDULER_CREDIT2 }),
         abi::XEN_SYSCTL_GETDOMAININFOLIST => domain_info_list(request),

@@ -16,6 +16,7 @@ use crate::txcopy::{Attachment, Batch, End, Ended, GuestPage, Pages, Ring, Sent}
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use guest_abi::errno::Errno;
+use guest_abi::trace::own::TRC_XENOLITH_TXCOPY;
 use guest_abi::txcopy as abi;
 use guest_abi::xen::DOMID_SELF;
 use zerocopy::IntoBytes;
@@ -117,6 +118,7 @@ fn send_some(hv: &Hypervisor, caller: &Caller<'_>, handle: u64, bytes: u64, flag
             Ok((receiver, sent, batch.offset()))
         })
         .unwrap_or(Err(Errno::ENOENT))?;
+    hv.trace.record(TRC_XENOLITH_TXCOPY, || [u32::from(domain.id.0) << 16 | u32::from(receiver.id.0), sent.taken, offset]);
     if let Some(port) = sent.notify {
         raise(hv, &receiver, port);
     }

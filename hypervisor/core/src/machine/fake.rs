@@ -2,7 +2,7 @@
 
 use super::{Machine, Power, SharedPage, Trigger};
 use crate::addr::{CpuId, MachineAddr, Mfn, Vmid};
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::Mutex;
 use std::vec::Vec;
 use std::{boxed::Box, vec};
@@ -34,6 +34,8 @@ pub struct FakeMachine {
     pub asked: Mutex<Vec<Asked>>,
     /// The counter.
     pub now: AtomicU64,
+    /// The CPU that everything runs on.
+    pub cpu: AtomicU8,
     /// How many of the next `cas_u32` find that a guest has just changed the word: each flips `meddle_bits` of it first.
     pub meddle: AtomicU32,
     /// Which bits that guest flips.
@@ -49,6 +51,7 @@ impl FakeMachine {
             access: Mutex::new(()),
             asked: Mutex::new(Vec::new()),
             now: AtomicU64::new(0),
+            cpu: AtomicU8::new(0),
             meddle: AtomicU32::new(0),
             meddle_bits: AtomicU32::new(0),
         }))
@@ -189,6 +192,9 @@ impl Machine for FakeMachine {
     }
     fn frequency(&self) -> u64 {
         62_500_000
+    }
+    fn cpu(&self) -> CpuId {
+        CpuId(self.cpu.load(Ordering::SeqCst))
     }
     fn kick(&self, cpu: CpuId) {
         self.ask(Asked::Kick(cpu));

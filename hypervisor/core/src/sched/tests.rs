@@ -1,10 +1,12 @@
 use super::*;
+use crate::machine::fake::FakeMachine;
 use crate::vcpu::{self, BLOCKED, DOWN};
 
 const MS: Nanos = 1_000_000;
 
 fn scheduler(cpus: u8) -> Scheduler {
-    let sched = Scheduler::new(usize::from(cpus));
+    let trace = Arc::new(Trace::new(FakeMachine::leak(0, 0)));
+    let sched = Scheduler::new(usize::from(cpus), trace);
     (0..cpus).for_each(|c| sched.cpu_online(CpuId(c), 0));
     sched
 }

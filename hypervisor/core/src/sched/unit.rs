@@ -60,8 +60,8 @@ pub(super) struct Unit {
     pub started: Nanos,
     /// When it wants attention while it does not run.
     pub alarm: Nanos,
-    state: Runstate,
-    since: Nanos,
+    pub state: Runstate,
+    pub since: Nanos,
     time: [Nanos; 4],
 }
 

@@ -35,11 +35,15 @@ impl Runner {
     /// Takes every interrupt that is pending.
     pub(super) fn take_interrupts(&mut self) {
         while let Some(intid) = gic::acknowledge() {
-            self.take(intid);
+            if self.hv.trace.is_on() {
+                self.take_traced(intid);
+            } else {
+                self.take(intid);
+            }
         }
     }
 
-    fn take(&mut self, intid: u32) {
+    pub(super) fn take(&mut self, intid: u32) {
         match intid {
             HYPERVISOR_TIMER => self.timer_fired(),
             VIRTUAL_TIMER => {
@@ -68,7 +72,10 @@ impl Runner {
         gic::priority_drop(intid);
         let dom0 = self.hv.domains.get(DomainId::HARDWARE);
         match dom0.as_ref().and_then(|dom0| dom0.vgic.raise_physical_spi(intid).ok().map(|set| (dom0, set))) {
-            Some((dom0, set)) => set.iter().filter_map(|vcpu| dom0.vcpu(vcpu)).for_each(|vcpu| self.hv.notice(vcpu)),
+            Some((dom0, set)) => set.iter().filter_map(|vcpu| dom0.vcpu(vcpu)).for_each(|vcpu| {
+                self.hv.trace_injection(dom0, vcpu.id, intid);
+                self.hv.notice(vcpu);
+            }),
             None => {
                 gic::spi_set_enabled(intid, false);
                 gic::deactivate(intid);

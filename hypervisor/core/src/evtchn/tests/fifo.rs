@@ -301,6 +301,7 @@ impl Machine for Meddler {
         invalidate_icache();
         ticks() -> u64;
         frequency() -> u64;
+        cpu() -> crate::addr::CpuId;
         kick(cpu: crate::addr::CpuId);
         spi_set_enabled(intid: u32, enabled: bool);
         spi_set_trigger(intid: u32, trigger: crate::machine::Trigger);

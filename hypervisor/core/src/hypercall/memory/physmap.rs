@@ -1,10 +1,11 @@
 //! What a domain's addresses mean: pages of the hypervisor and of other domains come and go.
 
 use super::{Call, Step};
-use crate::addr::{DomainId, Gfn, Mfn};
+use crate::addr::{DomainId, Gfn, Mfn, Vmid};
 use crate::domain::Domain;
 use crate::guest_memory::GuestPtr;
 use crate::hypercall::Answer;
+use crate::hypercall::sysctl::TRACE_OWNER;
 use crate::p2m::P2mType;
 use crate::policy;
 use alloc::sync::Arc;
@@ -83,7 +84,13 @@ pub(super) fn add_batch(call: &Call<'_, '_>) -> Result<Step, Errno> {
         let idx = call.caller.memory.read(idxs.offset(i).ok_or(Errno::EFAULT)?)?;
         let gpfn = call.caller.memory.read(gpfns.offset(i).ok_or(Errno::EFAULT)?)?;
         let err = call.caller.memory.pin(errs.offset(i).ok_or(Errno::EFAULT)?)?;
-        let added = if gpfn == INVALID { Err(Errno::EINVAL) } else { add_one(call, &domain, space, idx, Gfn(gpfn), || owner.clone()) };
+        let added = match gpfn {
+            INVALID => Err(Errno::EINVAL),
+            _ if space == abi::XENMAPSPACE_GMFN_FOREIGN && wanted.foreign_domid == DOMID_XEN => {
+                add_trace(call, &domain, Mfn(idx), Gfn(gpfn))
+            }
+            _ => add_one(call, &domain, space, idx, Gfn(gpfn), || owner.clone()),
+        };
         err.write(&(added.unwrap_or_else(Errno::to_return) as i32));
     }
     Ok(if end < size { Step::From(end) } else { Step::Done })
@@ -91,9 +98,6 @@ pub(super) fn add_batch(call: &Call<'_, '_>) -> Result<Step, Errno> {
 
 /// Whose pages a foreign mapping shows. The caller's own id names nobody, and nor does DOMID_SELF.
 fn foreign_domain(call: &Call<'_, '_>, id: u16) -> Result<Arc<Domain>, Errno> {
-    if id == DOMID_XEN && !call.caller.domain.privileged {
-        return Err(Errno::EPERM);
-    }
     call.hv.domains.get(DomainId(id)).filter(|owner| owner.id != call.caller.domain.id).ok_or(Errno::ESRCH)
 }
 
@@ -145,13 +149,22 @@ fn add_foreign(call: &Call<'_, '_>, domain: &Domain, owner: &Domain, from: Gfn, 
     }
     let found = owner.p2m.lookup(from).filter(|m| m.kind.is_ram()).ok_or(Errno::EINVAL)?;
     let kind = if found.kind.write_permitted() { P2mType::MapForeignRw } else { P2mType::MapForeignRo };
-    map_foreign(call, domain, owner, found.mfn, gfn, kind)
+    map_foreign(call, domain, owner.vmid, found.mfn, gfn, kind)
+}
+
+/// Maps a page of the trace into the control domain: what it may know of the hypervisor's own pages. The description is read-only.
+fn add_trace(call: &Call<'_, '_>, domain: &Domain, mfn: Mfn, gfn: Gfn) -> Answer {
+    if !domain.privileged {
+        return Err(Errno::EPERM);
+    }
+    let kind = if call.hv.trace.is_info(mfn) { P2mType::MapForeignRo } else { P2mType::MapForeignRw };
+    map_foreign(call, domain, TRACE_OWNER, mfn, gfn, kind)
 }
 
 /// Maps a page of `owner` into `domain`, with a reference to it.
-pub(super) fn map_foreign(call: &Call<'_, '_>, domain: &Domain, owner: &Domain, mfn: Mfn, gfn: Gfn, kind: P2mType) -> Answer {
+pub(super) fn map_foreign(call: &Call<'_, '_>, domain: &Domain, owner: Vmid, mfn: Mfn, gfn: Gfn, kind: P2mType) -> Answer {
     // The owner may have lost the page since it was looked up: the reference is what counts.
-    if !call.hv.frames.get(mfn, owner.vmid) {
+    if !call.hv.frames.get(mfn, owner) {
         return Err(Errno::EINVAL);
     }
     map(call, domain, gfn, mfn, kind).inspect_err(|_| call.hv.frames.put(mfn))

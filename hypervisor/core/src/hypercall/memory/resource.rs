@@ -54,7 +54,7 @@ pub(super) fn acquire(call: &Call<'_, '_>) -> Result<Step, Errno> {
     }
     for (i, gfn) in (call.done..end).zip(gfns) {
         let mfn = physmap::grant_frame(call, &domain, wanted.frame + i)?;
-        let mapped = physmap::map_foreign(call, caller, &domain, mfn, Gfn(gfn), P2mType::MapForeignRw);
+        let mapped = physmap::map_foreign(call, caller, domain.vmid, mfn, Gfn(gfn), P2mType::MapForeignRw);
         // Only the first may say what went wrong.
         mapped.map_err(|error| if i > 0 { Errno::EIO } else { error })?;
     }

@@ -130,6 +130,9 @@ impl Machine for Watcher {
     fn frequency(&self) -> u64 {
         unimplemented!()
     }
+    fn cpu(&self) -> CpuId {
+        unimplemented!()
+    }
     fn kick(&self, _: CpuId) {
         unimplemented!()
     }
