@@ -1,5 +1,6 @@
 mod life;
 mod vcpus;
+mod vuart;
 
 use crate::addr::{Gfn, Mfn};
 use crate::domain::Domain;
