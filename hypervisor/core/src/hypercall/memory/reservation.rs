@@ -87,9 +87,10 @@ impl Call<'_, '_> {
     }
 
     fn allocate(&self, extents: &Extents) -> Result<Mfn, AllocError> {
-        // One node, number 0: any wish is met by it, a demand for another is not.
+        // One node, told as 1: any wish is met by it, a demand for another is not. Other domains than Dom0 may demand none.
         let node = (extents.flags >> abi::XENMEMF_NODE_SHIFT) & 0xff;
-        if extents.flags & abi::XENMEMF_EXACT_NODE_REQUEST != 0 && node > 1 {
+        let most = u32::from(self.caller.domain.privileged);
+        if extents.flags & abi::XENMEMF_EXACT_NODE_REQUEST != 0 && node > most {
             return Err(AllocError::NoMemory);
         }
         let (frames, owner) = (&self.hv.frames, extents.domain.vmid);
@@ -247,13 +248,31 @@ fn remove(call: &Call<'_, '_>, domain: &Domain, gfns: impl Iterator<Item = Optio
     count
 }
 
-/// `XENMEM_exchange` is not for translated domains.
+/// `XENMEM_exchange`: as in Xen on Arm no page can be taken from a domain, which it says of the first page that it should take.
 pub(super) fn exchange(call: &Call<'_, '_>) -> Answer {
     let wanted = call.caller.memory.read(GuestPtr::<MemoryExchange>::new(call.arg))?;
     if wanted.input.extent_order.max(wanted.output.extent_order) > call.max_order() {
         return Err(Errno::EPERM);
     }
-    Err(Errno::EINVAL)
+    let (give, get, done) = (&wanted.input, &wanted.output, wanted.nr_exchanged);
+    let pages = |side: &MemoryReservation| {
+        let fits = side.nr_extents <= u64::MAX >> side.extent_order;
+        fits.then_some(side.nr_extents << side.extent_order)
+    };
+    if done > give.nr_extents || give.domid != get.domid || pages(give).is_none() || pages(give) != pages(get) {
+        return Err(Errno::EINVAL);
+    }
+    let domain = call.target(give.domid)?;
+    // So many extents make a larger one to get.
+    let chunk = get.extent_order.saturating_sub(give.extent_order);
+    if done >> chunk >= give.nr_extents >> chunk {
+        return Ok(0);
+    }
+    let entry = give.extent_start.wrapping_add((done >> chunk << chunk).wrapping_mul(8));
+    let gfn = Gfn(call.caller.memory.read(GuestPtr::<u64>::new(entry))?);
+    let mfn = domain.p2m.get_own(&call.hv.frames, gfn, false).ok_or(Errno::EINVAL)?;
+    call.hv.frames.put(mfn);
+    Err(Errno::EOPNOTSUPP)
 }
 
 /// `XENMEM_claim_pages`, by the control domain for a domain it builds.

@@ -173,7 +173,32 @@ fn operations_that_arm_does_not_have() {
     let exchange = |a, b| MemoryExchange { input: order(a), output: order(b), nr_exchanged: 0 };
     assert_eq!(w.op(&w.a, XENMEM_EXCHANGE, exchange(10, 0)), EPERM);
     assert_eq!(w.op(&w.a, XENMEM_EXCHANGE, exchange(0, u32::MAX)), EPERM);
-    assert_eq!(w.op(&w.a, XENMEM_EXCHANGE, exchange(9, 9)), EINVAL);
+    assert_eq!(w.op(&w.a, XENMEM_EXCHANGE, exchange(9, 9)), EPERM, "Dom0's");
+}
+
+#[test]
+fn exchanges_are_looked_at_but_never_made() {
+    let w = World::new();
+    let list = w.list(&w.a, 1, &[RAM, HOLE]);
+    let side = |extent_start, nr_extents, extent_order| MemoryReservation {
+        extent_start,
+        nr_extents,
+        extent_order,
+        domid: DOMID_SELF,
+        ..Default::default()
+    };
+    let exchange = |input, output, nr_exchanged| w.op(&w.a, XENMEM_EXCHANGE, MemoryExchange { input, output, nr_exchanged });
+    let before = w.snapshot();
+    assert_eq!(exchange(side(list, 1, 0), side(list, 1, 0), 0), EOPNOTSUPP);
+    assert_eq!(exchange(side(list, 512, 0), side(list, 1, 9), 511), EOPNOTSUPP, "the chunk from its start");
+    assert_eq!(exchange(side(list, 2, 0), side(list, 2, 0), 1), EINVAL, "no page there");
+    assert_eq!(exchange(side(list, 1, 0), side(list, 1, 0), 1), 0);
+    assert_eq!(exchange(side(list, 1, 0), side(list, 1, 0), 2), EINVAL);
+    assert_eq!(exchange(side(list, 1, 0), side(list, 2, 0), 0), EINVAL);
+    assert_eq!(exchange(side(list, u64::MAX, 1), side(list, u64::MAX, 1), 0), EINVAL);
+    assert_eq!(exchange(side(8, 1, 0), side(list, 1, 0), 0), EFAULT);
+    assert_eq!(exchange(side(list, 1, 0), MemoryReservation { domid: 2, ..side(list, 1, 0) }, 0), EINVAL);
+    assert!(before == w.snapshot());
 }
 
 #[test]

@@ -82,7 +82,7 @@ fn bad_arguments_are_none_done() {
             assert_eq!(w.op(&w.a, op, bad), 0, "{what} {op}");
         }
     }
-    for bad in [flags(XENMEMF_POPULATE_ON_DEMAND), flags(XENMEMF_EXACT_NODE_REQUEST | 3 << 8)] {
+    for bad in [flags(XENMEMF_POPULATE_ON_DEMAND), flags(XENMEMF_EXACT_NODE_REQUEST | 1 << 8), flags(XENMEMF_EXACT_NODE_REQUEST | 3 << 8)] {
         assert_eq!(w.op(&w.a, XENMEM_POPULATE_PHYSMAP, bad), 0);
     }
     for gfn in [1 << 28, (1 << 36) - 1, 1 << 36, 1 << 51, 1 << 52, u64::MAX - 1, u64::MAX] {
