@@ -174,7 +174,7 @@ impl<'a> GuestMemory<'a> {
     pub fn hold(&self, va: GuestVa, write: bool) -> Result<MachineAddr, Fault> {
         let at = self.page(va, write)?;
         // The page is referenced by the cache already, so this fails only when the count is exhausted.
-        if self.frames.get_ram(Mfn::containing(at), self.owner) { Ok(at) } else { Err(Fault) }
+        if self.get(Mfn::containing(at)) { Ok(at) } else { Err(Fault) }
     }
 
     /// The machine address of `va`, on a page that the cache holds until it holds another.
@@ -188,12 +188,17 @@ impl<'a> GuestMemory<'a> {
         }
         let at = self.stage1.translate(va, write).ok_or(Fault)?;
         let mfn = Mfn::containing(at);
-        if !self.frames.get_ram(mfn, self.owner) {
+        if !self.get(mfn) {
             return Err(Fault);
         }
         self.forget();
         self.last.set(Some(Translated { page, mfn, writable: write }));
         Ok(MachineAddr(mfn.address().0 + va.page_offset()))
+    }
+
+    /// Takes a reference to the domain's RAM, or to a page that the hypervisor shares with it: as in Xen, arguments may lie there.
+    fn get(&self, mfn: Mfn) -> bool {
+        self.frames.get_ram(mfn, self.owner) || self.frames.get(mfn, self.owner)
     }
 
     fn forget(&self) {

@@ -186,7 +186,7 @@ impl P2m {
         self.with(gfn, |mapping| self.get(frames, mapping, write))
     }
 
-    /// As [`Self::get_ram`], but also a page that the hypervisor shares with the domain: to a grant it is RAM, as in Xen.
+    /// As [`Self::get_ram`], but also a page that the hypervisor shares with the domain: for grants and event channels it is RAM, as in Xen.
     pub fn get_own(&self, frames: &FrameTable, gfn: Gfn, write: bool) -> Option<Mfn> {
         self.with(gfn, |mapping| usable(mapping, write).filter(|mfn| frames.get(*mfn, self.tables.vmid)))
     }

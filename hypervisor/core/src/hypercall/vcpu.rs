@@ -22,7 +22,7 @@ pub fn vcpu_op(hv: &Hypervisor, caller: &Caller<'_>, cmd: u32, vcpu: u32, arg: u
                 return Err(Errno::EINVAL);
             }
             domain.events.check_vcpu_info(vcpu, offset)?;
-            let frame = domain.p2m.get_ram(&hv.frames, Gfn(request.mfn), true).ok_or(Errno::EINVAL)?;
+            let frame = domain.p2m.get_own(&hv.frames, Gfn(request.mfn), true).ok_or(Errno::EINVAL)?;
             let at = frame.address().checked_add(offset).ok_or(Errno::EINVAL)?;
             match domain.events.register_vcpu_info(hv.machine, vcpu, at) {
                 Ok(raised) => {
