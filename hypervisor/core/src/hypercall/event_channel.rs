@@ -91,14 +91,15 @@ impl Request<'_> {
 
     /// `-ESRCH` also for a remote domain that does not exist, as SILO looks at it.
     fn alloc_unbound(&self) -> Answer {
-        let pinned = self.caller.memory.pin(GuestPtr::<abi::AllocUnbound>::new(self.at))?;
-        let mut request = pinned.read();
+        let mut request = self.read::<abi::AllocUnbound>()?;
         let domain = self.domain(request.dom)?;
         let remote = self.domain_id(request.remote_dom);
         self.may_listen(&domain, remote).or_else(|refusal| {
             domain.events.check_free_port(self.hv.machine)?;
             Err(refusal)
         })?;
+        // That it cannot be written is found last, as in Xen, but before there is a port.
+        let pinned = self.caller.memory.pin(GuestPtr::<abi::AllocUnbound>::new(self.at))?;
         request.port = domain.events.alloc_unbound(self.hv.machine, remote)?;
         pinned.write(&request);
         Ok(0)
@@ -175,12 +176,15 @@ impl Request<'_> {
         }
         let status = status?;
         request.vcpu = status.vcpu;
+        // As in Xen, what a binding does not have stays as the caller wrote it.
+        let (binding, remote_port) = (request.binding, request.remote_port);
+        let with_domain = |id: DomainId| binding & 0xffff_0000 | u32::from(id.0);
         (request.status, request.binding, request.remote_port) = match status.binding {
-            Binding::Free | Binding::Reserved => (abi::EVTCHNSTAT_CLOSED, 0, 0),
-            Binding::Unbound { remote } => (abi::EVTCHNSTAT_UNBOUND, remote.0.into(), 0),
-            Binding::Interdomain { domain, port } => (abi::EVTCHNSTAT_INTERDOMAIN, domain.0.into(), port),
-            Binding::Virq(virq) => (abi::EVTCHNSTAT_VIRQ, virq.into(), 0),
-            Binding::Ipi => (abi::EVTCHNSTAT_IPI, 0, 0),
+            Binding::Free | Binding::Reserved => (abi::EVTCHNSTAT_CLOSED, binding, remote_port),
+            Binding::Unbound { remote } => (abi::EVTCHNSTAT_UNBOUND, with_domain(remote), remote_port),
+            Binding::Interdomain { domain, port } => (abi::EVTCHNSTAT_INTERDOMAIN, with_domain(domain), port),
+            Binding::Virq(virq) => (abi::EVTCHNSTAT_VIRQ, virq.into(), remote_port),
+            Binding::Ipi => (abi::EVTCHNSTAT_IPI, binding, remote_port),
         };
         pinned.write(&request);
         Ok(0)
@@ -251,6 +255,6 @@ impl Request<'_> {
 
     /// A page of the caller's own RAM that it may write, with a reference.
     fn hold(&self, gfn: u64) -> Result<Mfn, Errno> {
-        self.caller.domain.p2m.get_ram(&self.hv.frames, Gfn(gfn), true).ok_or(Errno::EINVAL)
+        self.caller.domain.p2m.get_own(&self.hv.frames, Gfn(gfn), true).ok_or(Errno::EINVAL)
     }
 }
