@@ -20,7 +20,6 @@ const DENIED: &str = "<denied>";
 #[inline(never)]
 pub fn xen_version(hv: &Hypervisor, caller: &Caller<'_>, cmd: u32, arg: u64) -> Answer {
     let privileged = caller.domain.privileged;
-    let command_line = || if privileged { hv.fixed.command_line.as_str() } else { DENIED };
     match cmd {
         abi::XENVER_VERSION => Ok(VERSION),
         abi::XENVER_EXTRAVERSION => string::<16>(caller, arg, EXTRAVERSION),
@@ -59,14 +58,16 @@ pub fn xen_version(hv: &Hypervisor, caller: &Caller<'_>, cmd: u32, arg: u64) -> 
             caller.memory.write_bytes(GuestVa(arg), &handle)?;
             Ok(0)
         }
-        abi::XENVER_COMMANDLINE => string::<1024>(caller, arg, command_line()),
+        abi::XENVER_COMMANDLINE if privileged => string::<1024>(caller, arg, &hv.fixed.command_line),
+        // As in Xen, not the whole field.
+        abi::XENVER_COMMANDLINE => string::<{ DENIED.len() + 1 }>(caller, arg, DENIED),
         abi::XENVER_BUILD_ID if !privileged => Err(Errno::EPERM),
         abi::XENVER_BUILD_ID => Err(Errno::ENODATA),
         abi::XENVER_EXTRAVERSION2 => varbuf(caller, arg, EXTRAVERSION),
         abi::XENVER_CAPABILITIES2 => varbuf(caller, arg, CAPABILITIES),
         abi::XENVER_CHANGESET2 => varbuf(caller, arg, CHANGESET),
         abi::XENVER_COMMANDLINE2 if !privileged => Err(Errno::EPERM),
-        abi::XENVER_COMMANDLINE2 => varbuf(caller, arg, command_line()),
+        abi::XENVER_COMMANDLINE2 => varbuf(caller, arg, &hv.fixed.command_line),
         _ => Err(Errno::ENOSYS),
     }
 }

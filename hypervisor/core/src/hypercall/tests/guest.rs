@@ -24,6 +24,9 @@ fn versions_are_told_in_full_to_dom0_alone() {
     assert_eq!((ask(&dom0, version_abi::XENVER_CHANGESET), text(&bed, &dom0)), (0, b"".to_vec()));
     assert_eq!((ask(&guest, version_abi::XENVER_CAPABILITIES), text(&bed, &guest)), (0, b"xen-3.0-aarch64 ".to_vec()));
     assert_eq!((ask(&guest, version_abi::XENVER_COMMANDLINE), text(&bed, &guest)), (0, b"<denied>".to_vec()));
+    bed.poke(&guest, Testbed::va(0, AT), &[0xa5_u8; 16]);
+    assert_eq!(bed.hypercall(&guest, hypercall::XEN_VERSION, [version_abi::XENVER_COMMANDLINE.into(), Testbed::va(0, AT), 0, 0, 0]).0, 0);
+    assert_eq!(bed.peek::<u8>(&guest, Testbed::va(0, AT) + 8, 2), [0, 0xa5], "as Xen, not the whole field");
     assert_eq!((ask(&guest, version_abi::XENVER_COMPILE_INFO), text(&bed, &guest)), (0, b"<denied>".to_vec()));
     assert_eq!((ask(&dom0, version_abi::XENVER_COMPILE_INFO), text(&bed, &dom0)), (0, b"".to_vec()));
     assert_eq!(ask(&guest, version_abi::XENVER_PLATFORM_PARAMETERS), 0);
