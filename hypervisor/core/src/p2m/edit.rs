@@ -46,13 +46,13 @@ impl<'a> Edit<'a> {
             18 => 1,
             _ => return Err(P2mError::BadFrame),
         };
-        self.check(gfn, mfn, 1 << order)?;
-        if !gfn.is_aligned(order) || !mfn.is_aligned(order) {
-            return Err(P2mError::BadFrame);
-        }
         let shared = kind.is_ram() && self.frames.kind(mfn) == Some(FrameKind::Xen);
         if shared && (order != 0 || self.frames.xen_gfn(mfn).is_some()) {
             return Err(P2mError::Busy);
+        }
+        self.check(gfn, mfn, 1 << order)?;
+        if !gfn.is_aligned(order) || !mfn.is_aligned(order) {
+            return Err(P2mError::BadFrame);
         }
         if order != 0 && self.p2m.tables.walk(gfn, level).meaning() != Meaning::Empty {
             return Err(P2mError::Occupied);

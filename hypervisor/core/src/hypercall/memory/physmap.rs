@@ -113,7 +113,8 @@ fn add_one(
         abi::XENMAPSPACE_SHARED_INFO if idx == 0 => map(call, domain, gfn, domain.shared_info, P2mType::RamRw),
         abi::XENMAPSPACE_SHARED_INFO => Err(Errno::EINVAL),
         abi::XENMAPSPACE_GRANT_TABLE => {
-            let frame = grant_frame(call, domain, idx)?;
+            // Xen keeps the index in 32 bits.
+            let frame = grant_frame(call, domain, idx & u64::from(u32::MAX))?;
             map(call, domain, gfn, frame, P2mType::RamRw)
         }
         abi::XENMAPSPACE_GMFN_FOREIGN => add_foreign(call, domain, &*owner()?, Gfn(idx), gfn),
