@@ -8,6 +8,7 @@
 //! ABIs in which the guest learns of them; [`poll`] waiting for them; [`effect`] what callers get back.
 //! Layouts are those of the Xen public headers `event_channel.h` and `xen.h`; behaviour and errors are those of Xen 4.20.
 
+mod audit;
 mod bind;
 mod deliver;
 mod effect;

@@ -9,12 +9,14 @@
 //! happen once only. All other kinds are given back with [`FrameTable::put`].
 
 mod account;
+mod audit;
 mod buddy;
 mod frame;
 #[cfg(test)]
 mod tests;
 
 pub use account::Account;
+pub use audit::AuditError;
 pub use frame::{Frame, FrameKind};
 
 use crate::addr::{Gfn, Mfn, PAGE_SIZE, Vmid};
@@ -57,6 +59,10 @@ pub struct FrameInfo {
     pub kind: FrameKind,
     /// References held, the allocation included.
     pub references: u32,
+    /// Domain RAM that its owner has not given up.
+    pub allocated: bool,
+    /// On its owner's list of orphans.
+    pub orphan: bool,
 }
 
 /// Ownership, references and allocation of all RAM of the machine.
@@ -363,37 +369,13 @@ impl FrameTable {
         Ok(())
     }
 
+    /// The number of a page among all pages of RAM, in the order of [`Self::iter`].
+    pub(crate) fn index(&self, mfn: Mfn) -> Option<usize> {
+        self.map.index(mfn).map(|index| index as usize)
+    }
+
     /// Every page of RAM and what is known of it, for the audit.
     pub fn iter(&self) -> impl Iterator<Item = (Mfn, FrameInfo)> + '_ {
         self.map.iter().map(|(mfn, frame)| (mfn, frame.state().info()))
     }
-
-    /// Checks the books against the pages: sums of free pages and of each owner's pages. The first owner that does not add up.
-    ///
-    /// Meaningful while no other CPU allocates or frees.
-    pub fn audit(&self) -> Result<(), AuditError> {
-        let free = self.iter().filter(|(_, i)| i.kind == FrameKind::Free).count() as u64;
-        if free != self.free_pages() {
-            return Err(AuditError::Free);
-        }
-        let mut sums: Box<[[u64; 3]]> = (0..=u8::MAX).map(|_| [0; 3]).collect();
-        for (_, info) in self.iter() {
-            if let (Some(at), Some(sum)) = (account::column(info.kind), sums.get_mut(usize::from(info.owner.0)))
-                && let Some(n) = sum.get_mut(at)
-            {
-                *n += 1;
-            }
-        }
-        let wrong = (1..=u8::MAX).map(Vmid).zip(sums.iter().skip(1)).find(|(v, sum)| self.account(*v).columns() != **sum);
-        wrong.map_or(Ok(()), |(vmid, _)| Err(AuditError::Account(vmid)))
-    }
-}
-
-/// What [`FrameTable::audit`] found wrong.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum AuditError {
-    /// The number of free pages.
-    Free,
-    /// The number of pages of this owner.
-    Account(Vmid),
 }

@@ -104,10 +104,27 @@ pub struct Request {
     pub purpose: Use,
 }
 
+/// An entry in use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Pinned {
+    /// The reference in the granter's table.
+    pub reference: u32,
+    /// Who uses it.
+    pub grantee: DomainId,
+    /// The frame, to which the entry holds one reference.
+    pub mfn: Mfn,
+    /// Pins for reading.
+    pub readers: u16,
+    /// Pins for writing.
+    pub writers: u16,
+}
+
 #[derive(Default)]
 struct Table {
     frames: Vec<Mfn>,
     active: ActiveEntries,
+    /// Entries that are pinned.
+    in_use: usize,
 }
 
 /// Both sides of one domain.
@@ -169,7 +186,9 @@ impl GrantTable {
             }
         }
         active.add(request.write);
-        Ok(active.mfn)
+        let mfn = active.mfn;
+        table.in_use += usize::from(!pinned);
+        Ok(mfn)
     }
 
     /// Takes back one pin. When it was the last, returns the frame, whose reference is the caller's to put.
@@ -189,7 +208,9 @@ impl GrantTable {
         if let Ok(entry) = entry {
             entry.unmark(machine, last, write && !active.is_written());
         }
-        last.then_some(active.mfn)
+        let mfn = active.mfn;
+        table.in_use -= usize::from(last);
+        last.then_some(mfn)
     }
 
     /// Exchanges two entries of the shared table.
@@ -224,10 +245,11 @@ impl GrantTable {
         if table.active.get(end).is_some() { None } else { Some(false) }
     }
 
-    /// Entries in use, `(reference, grantee, frame)`: to warn at the domain's death, and for the audit.
-    pub fn for_each_pinned(&self, mut each: impl FnMut(u32, DomainId, Mfn)) {
+    /// Entries in use, for the audit.
+    pub fn for_each_pinned(&self, mut each: impl FnMut(Pinned)) {
         for (reference, active) in self.table.lock().active.pinned() {
-            each(reference, active.grantee, active.mfn);
+            let (readers, writers) = active.pins();
+            each(Pinned { reference, grantee: active.grantee, mfn: active.mfn, readers, writers });
         }
     }
 
@@ -278,6 +300,11 @@ impl GrantTable {
     /// The machine frame in which frame `index` of the table lies.
     pub fn frame(&self, index: u32) -> Option<Mfn> {
         self.table.lock().frames.get(index as usize).copied()
+    }
+
+    /// Whether some entry is in use.
+    pub fn is_in_use(&self) -> bool {
+        self.table.lock().in_use != 0
     }
 
     /// Ends the table of a dead domain: nothing can be pinned any more. Returns its frames, which are the caller's to put.
@@ -336,6 +363,15 @@ impl GrantTable {
     /// All mappings, for the audit.
     pub fn for_each_mapping(&self, each: impl FnMut(MapEntry)) {
         self.maptrack.lock().mapped().for_each(each);
+    }
+
+    /// Whether the counts and lists of both sides are what their entries say, and no map or unmap is under way.
+    pub fn is_sound(&self) -> bool {
+        let counted = {
+            let table = self.table.lock();
+            table.in_use == table.active.pinned().count()
+        };
+        counted && self.maptrack.lock().is_sound()
     }
 }
 

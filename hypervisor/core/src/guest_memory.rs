@@ -201,7 +201,8 @@ impl<'a> GuestMemory<'a> {
         self.frames.get_ram(mfn, self.owner) || self.frames.get(mfn, self.owner)
     }
 
-    fn forget(&self) {
+    /// Lets go of the page that was translated last.
+    pub fn forget(&self) {
         if let Some(last) = self.last.take() {
             self.frames.put(last.mfn);
         }

@@ -11,6 +11,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod addr;
+pub mod audit;
 pub mod boot;
 pub mod clock;
 pub mod console;

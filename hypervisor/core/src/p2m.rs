@@ -5,6 +5,7 @@
 //! empty stay until [`P2m::drain`]. A block is split on demand by break-before-make, so a vCPU of the domain may take a stage-2 fault on an
 //! address that is mapped: the abort handler looks it up (which waits for the edit) and re-enters when the access is permitted.
 
+mod audit;
 mod drain;
 mod edit;
 mod entry;
@@ -13,6 +14,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+pub use audit::Content;
 pub use drain::Drained;
 pub use edit::Edit;
 pub use entry::P2mType;

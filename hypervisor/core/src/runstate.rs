@@ -71,6 +71,11 @@ impl Area {
         }
     }
 
+    /// The pages, one for each reference.
+    pub fn pages(&self) -> impl Iterator<Item = Mfn> {
+        core::iter::once(self.first).chain(self.second).map(Mfn::containing)
+    }
+
     /// Writes the times; with `flag` the guest can tell that an update is under way.
     pub fn write(&self, machine: &dyn Machine, times: &RunstateTimes, flag: bool) {
         let [running, runnable, blocked, offline] = times.time;

@@ -11,6 +11,7 @@
 //! where; [`channel`] taking packets.
 
 mod attachment;
+mod audit;
 mod channel;
 mod plan;
 mod ring;

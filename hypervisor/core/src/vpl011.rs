@@ -113,6 +113,14 @@ impl Vpl011 {
         Self(Lock::new(State { other_end, mask: 0, raw: 0, flags: flag::RX_EMPTY | flag::TX_EMPTY, told: 0 }))
     }
 
+    /// The page of its ring, if it is on one.
+    pub fn ring_page(&self) -> Option<MachineAddr> {
+        match &self.0.lock().other_end {
+            OtherEnd::Ring { ring, .. } => Some(ring.page()),
+            OtherEnd::Console(_) | OtherEnd::Nothing => None,
+        }
+    }
+
     /// Takes it off its ring, if it is on one: the page, which is the caller's again.
     pub fn take_ring_page(&self) -> Option<MachineAddr> {
         let mut state = self.0.lock();

@@ -100,7 +100,7 @@ impl PortTable {
         (self.buckets.len() * BUCKET) as u32
     }
 
-    #[cfg(test)]
+    /// No port below this one is free.
     pub fn lowest_free(&self) -> u32 {
         self.lowest_free
     }

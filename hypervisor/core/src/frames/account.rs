@@ -105,6 +105,22 @@ impl Account {
         }
     }
 
+    /// Whether the list holds exactly `count` pages, all orphans of `owner`.
+    pub(super) fn orphans_are(&self, map: &FrameMap, owner: Vmid, count: u64) -> bool {
+        let head = self.orphans.lock();
+        let (mut seen, mut before, mut at) = (0, None, *head);
+        while let Some(index) = at {
+            let Some(frame) = map.at(index) else { return false };
+            let state = frame.state();
+            seen += 1;
+            if seen > count || !state.is_orphan() || !state.owns_allocation(owner) || frame.prev() != before {
+                return false;
+            }
+            (before, at) = (at, frame.next());
+        }
+        seen == count
+    }
+
     /// Takes the first page off the list.
     pub(super) fn pop_orphan(&self, map: &FrameMap) -> Option<Mfn> {
         let mut head = self.orphans.lock();

@@ -124,6 +124,29 @@ impl Buddy {
         self.free -= 1 << order;
     }
 
+    /// Whether the lists hold every free page once, and no other.
+    ///
+    /// `free_pages` are those whose state says so: blocks that are all free and of which no page is in two blocks, as heads are aligned and
+    /// no page inside a block is a head, make up all of them if their sizes do.
+    pub(super) fn is_sound(&self, map: &FrameMap, free_pages: u64) -> bool {
+        let mut sum = 0;
+        for (order, head) in (0..).zip(&self.heads) {
+            let (mut before, mut at) = (None, *head);
+            while let Some(index) = at {
+                let (Some(frame), Some(mfn)) = (map.at(index), map.mfn(index)) else { return false };
+                let inside = |n| map.frame(Mfn(mfn.0 + n)).is_some_and(|f| f.state() == State::FREE);
+                let sound = frame.state() == State::free_block(order) && mfn.is_aligned(order) && frame.prev() == before;
+                sum += 1 << order;
+                // A list that is a ring adds up to more than there is.
+                if !sound || sum > free_pages || !(1..1 << order).all(inside) {
+                    return false;
+                }
+                (before, at) = (at, frame.next());
+            }
+        }
+        sum == free_pages && self.free == free_pages && self.claimed <= self.free
+    }
+
     fn link(&mut self, map: &FrameMap, mfn: Mfn, order: u32) {
         let (Some(index), Some(head)) = (map.index(mfn), self.heads.get_mut(order as usize)) else { return };
         if let Some(frame) = map.at(index) {

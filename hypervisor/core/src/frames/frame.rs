@@ -146,7 +146,13 @@ impl State {
     }
 
     pub(super) fn info(self) -> FrameInfo {
-        FrameInfo { owner: self.owner(), kind: self.kind(), references: self.references() }
+        FrameInfo {
+            owner: self.owner(),
+            kind: self.kind(),
+            references: self.references(),
+            allocated: self.is_allocated(),
+            orphan: self.is_orphan(),
+        }
     }
 
     pub(super) fn is_allocated(self) -> bool {

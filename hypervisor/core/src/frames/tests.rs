@@ -402,3 +402,51 @@ fn many_cpus_at_once_lose_nothing() {
     assert!(frames.allocate(D1, 7, FrameKind::Ram).is_ok(), "free blocks were joined again");
     frames.audit().unwrap();
 }
+
+/// Books that do not balance, each of which is to be named.
+#[test]
+fn the_audit_names_what_is_wrong() {
+    let frames = table(64);
+    let page = frames.allocate(D1, 0, FrameKind::Ram).unwrap();
+    let (orphan, second) = (frames.allocate(D1, 0, FrameKind::Ram).unwrap(), frames.allocate(D1, 0, FrameKind::Ram).unwrap());
+    frames.orphan(orphan, D1);
+    frames.orphan(second, D1);
+    frames.claim(D2, 4).unwrap();
+    assert_eq!(frames.audit(), Ok(()));
+
+    frames.account(D1).charge(FrameKind::Table, 1).unwrap();
+    assert_eq!(frames.audit(), Err(AuditError::Account(D1)));
+    frames.account(D1).uncharge(FrameKind::Table, 1);
+    frames.account(D2).set_claimed(3);
+    assert_eq!(frames.audit(), Err(AuditError::Claims));
+    frames.account(D2).set_claimed(4);
+
+    let frame = frames.map.frame(page).unwrap();
+    let state = frame.state();
+    for wrong in [State::FREE, State::free_block(0)] {
+        frame.reset(wrong);
+        assert_eq!(frames.audit(), Err(AuditError::Free), "a free page that is in no list");
+    }
+    frame.reset(State::live(Vmid(0), FrameKind::Ram));
+    assert_eq!(frames.audit(), Err(AuditError::State(page)), "nobody's RAM");
+    frame.reset(State::live(D1, FrameKind::Xen));
+    assert_eq!(frames.audit(), Err(AuditError::Account(D1)), "another kind");
+    frame.reset(state.with_orphan(true));
+    assert_eq!(frames.audit(), Err(AuditError::Orphans(D1)), "an orphan that is in no list");
+    frame.reset(state);
+
+    let last = frames.map.frame(orphan).unwrap();
+    last.set_next(frames.map.index(second));
+    assert_eq!(frames.audit(), Err(AuditError::Orphans(D1)), "a list that is a ring");
+    last.set_next(None);
+    last.set_prev(None);
+    assert_eq!(frames.audit(), Err(AuditError::Orphans(D1)), "a link back");
+    last.set_prev(frames.map.index(second));
+
+    let free = frames.iter().find(|(_, info)| info.kind == FrameKind::Free).unwrap().0;
+    let state = frames.map.frame(free).unwrap().state();
+    frames.map.frame(free).unwrap().reset(State::FREE);
+    assert_eq!(frames.audit(), Err(AuditError::Free), "a list of what is no block");
+    frames.map.frame(free).unwrap().reset(state);
+    assert_eq!(frames.audit(), Ok(()));
+}

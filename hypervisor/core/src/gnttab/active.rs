@@ -34,6 +34,11 @@ impl Active {
         self.writers != 0
     }
 
+    /// Pins for reading and for writing.
+    pub fn pins(&self) -> (u16, u16) {
+        (self.readers, self.writers)
+    }
+
     /// Whether `grantee` may pin it once more.
     pub fn check(&self, grantee: DomainId, write: bool) -> Result<(), GrantError> {
         if self.is_pinned() && self.grantee != grantee {

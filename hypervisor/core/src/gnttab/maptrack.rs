@@ -170,6 +170,22 @@ impl Maptrack {
         slots.filter(|slot| matches!(slot.state, State::Mapped | State::Claimed)).map(Slot::entry)
     }
 
+    /// Whether no map or unmap is under way, the handles in use are as many as are counted, and all others are in the list of free ones.
+    pub fn is_sound(&self) -> bool {
+        let slots = || self.blocks.iter().flatten();
+        let used = slots().filter(|slot| slot.state == State::Mapped).count();
+        let unused = slots().filter(|slot| slot.state == State::Free).count();
+        let (mut listed, mut at) = (0, self.free);
+        while at != NONE && listed <= unused {
+            let block = self.blocks.get((at / HANDLES_PER_FRAME) as usize);
+            let Some(slot) = block.and_then(|b| b.get((at % HANDLES_PER_FRAME) as usize)).filter(|slot| slot.state == State::Free) else {
+                return false;
+            };
+            (listed, at) = (listed + 1, slot.reference);
+        }
+        used == self.used as usize && used + unused == slots().count() && listed == unused
+    }
+
     fn slot(&mut self, handle: u32) -> Option<&mut Slot> {
         self.blocks.get_mut((handle / HANDLES_PER_FRAME) as usize)?.get_mut((handle % HANDLES_PER_FRAME) as usize)
     }

@@ -150,7 +150,7 @@ fn a_frame_that_cannot_be_held_leaves_no_trace() {
     let request = Request { reference: 1, grantee: FRIEND, write: true, purpose: Use::Map };
     assert_eq!(g.grants.pin(g.machine, request, |_| Err(GrantError::BadFrame)), Err(GrantError::BadFrame));
     assert_eq!(g.flags(1), GTF_PERMIT_ACCESS);
-    g.grants.for_each_pinned(|r, _, _| panic!("{r} is pinned"));
+    g.grants.for_each_pinned(|p| panic!("{p:?}"));
 }
 
 #[test]
@@ -277,7 +277,7 @@ fn users_of_a_dead_granter_let_go_later() {
     assert_eq!(g.grants.retire(), [Mfn(TABLE)]);
     assert_eq!(g.pin(1, true), Err(GrantError::BadRef));
     let mut pinned = vec![];
-    g.grants.for_each_pinned(|r, d, m| pinned.push((r, d, m)));
+    g.grants.for_each_pinned(|p| pinned.push((p.reference, p.grantee, p.mfn)));
     assert_eq!(pinned, [(1, FRIEND, Mfn(0x1007))]);
     let before = g.read(1);
     assert_eq!(g.unpin(1, true), Some(Mfn(0x1007)));

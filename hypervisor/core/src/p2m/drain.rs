@@ -22,10 +22,10 @@ pub enum Drained {
 /// Where teardown is.
 pub(super) struct Drain {
     /// The next guest frame to look at.
-    at: u64,
+    pub(super) at: u64,
     /// The root entry of `at`, when it has been detached.
-    detached: Option<Entry>,
-    finished: bool,
+    pub(super) detached: Option<Entry>,
+    pub(super) finished: bool,
 }
 
 impl P2m {

@@ -514,3 +514,53 @@ fn the_last_frame_number_is_not_found_in_an_empty_memory_of_lookups() {
     drop(p2m.edit(&frames));
     assert_eq!([take(u64::MAX), take(u64::MAX - 1)], [None, None]);
 }
+
+#[test]
+fn all_that_is_there_is_told_also_while_it_is_taken_apart() {
+    let bed = crate::testbed::Testbed::new(crate::policy::Policy::Silo);
+    let domain = bed.domain(1, 5);
+    assert_eq!(bed.hv.audit(), Ok(()));
+    domain.p2m.tables.pool_used.fetch_add(1, Ordering::Relaxed);
+    assert_eq!(bed.hv.audit(), Err(crate::audit::Imbalance::Pool(domain.id)));
+    domain.p2m.tables.pool_used.fetch_sub(1, Ordering::Relaxed);
+    let leaves = || {
+        let mut leaves = Vec::new();
+        domain.p2m.for_each(|content| {
+            if let Content::Leaf(gfn, mapping) = content {
+                leaves.push((gfn, mapping.mfn));
+            }
+        });
+        leaves
+    };
+    let mut all = leaves();
+    assert_eq!(all.len(), 5);
+    let frames = &bed.hv.frames;
+    while domain.p2m.drain(frames, 1, |gfn, mapping| {
+        assert_eq!(all.remove(0), (gfn, mapping.mfn));
+        mapping.release(frames, domain.vmid);
+    }) == Drained::More
+    {
+        assert_eq!(leaves(), all);
+        assert_eq!(bed.hv.audit(), Ok(()));
+    }
+    assert_eq!((leaves(), bed.hv.audit()), (Vec::new(), Ok(())));
+}
+
+#[test]
+fn of_a_block_taken_apart_the_rest_is_told() {
+    let frames = frames();
+    let p2m = p2m(&frames);
+    p2m.edit(&frames).map(Gfn(0x200), DEVICE, 9, P2mType::MmioDirectDev).unwrap();
+    let leaves = || {
+        let mut leaves = Vec::new();
+        p2m.for_each(|content| leaves.extend(if let Content::Leaf(gfn, m) = content { Some((gfn, m.mfn, m.order)) } else { None }));
+        leaves
+    };
+    assert_eq!(leaves(), [(Gfn(0x200), DEVICE, 9)]);
+    let mut seen = 0;
+    while seen < 3 {
+        p2m.drain(&frames, 1, |_, _| seen += 1);
+    }
+    let rest: Vec<_> = (3..512).map(|n| (Gfn(0x200 + n), Mfn(DEVICE.0 + n), 0)).collect();
+    assert_eq!(leaves(), rest);
+}

@@ -96,6 +96,11 @@ impl<P> Channel<P> {
         self.attached.is_some()
     }
 
+    /// The pages of its ring.
+    pub fn pages(&self) -> impl Iterator<Item = Mfn> {
+        self.ring.pages()
+    }
+
     /// There are new buffers: the sender's port, if it waits for them.
     pub fn posted(&mut self) -> Option<u32> {
         if !self.ring.sender_waits() {

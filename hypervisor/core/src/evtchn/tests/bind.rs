@@ -334,3 +334,24 @@ fn vcpu_info_moves_once_with_its_content() {
     assert_eq!(d.unregister_vcpu_info(0), Some(at));
     assert!(!d.upcall_pending(w.machine, 1));
 }
+
+#[test]
+fn ports_that_do_not_fit_are_named() {
+    let w = World::new();
+    let d = &w.domains[D0];
+    let (virq, port) = (d.bind_virq(w.machine, 3, 0).unwrap(), w.alloc(D0, D1).unwrap());
+    assert_eq!(d.check_ports(), Ok(()));
+    let break_it = |how: &dyn Fn(&mut State)| {
+        how(&mut d.state.lock());
+        d.check_ports()
+    };
+    assert_eq!(break_it(&|s| s.vcpus[0].virqs[3] = port), Err(virq), "the interrupt goes elsewhere");
+    assert_eq!(break_it(&|s| s.vcpus[0].virqs[3] = virq), Ok(()));
+    assert_eq!(break_it(&|s| s.vcpus[1].virqs[1] = port), Err(port), "the port is bound to something else");
+    assert_eq!(break_it(&|s| s.vcpus[1].virqs[1] = 0), Ok(()));
+    assert_eq!(break_it(&|s| s.ports.open += 1), Err(0));
+    assert_eq!(break_it(&|s| s.ports.open -= 1), Ok(()));
+    assert_eq!(break_it(&|s| s.ports.get_mut(port).unwrap().vcpu = 4), Err(port), "no such vCPU");
+    assert_eq!(break_it(&|s| s.ports.get_mut(port).unwrap().vcpu = 0), Ok(()));
+    assert_eq!(break_it(&|s| s.ports.get_mut(port).unwrap().binding = Binding::Free), Err(port), "would not be found");
+}

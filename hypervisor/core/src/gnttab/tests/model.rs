@@ -109,7 +109,7 @@ fn check(g: &Granter, model: &[Entry], references: i64, mapped: &[(Handle, u32, 
         assert_eq!(e.flags & marks, expected.marks(), "marks of entry {reference}");
     }
     let mut pinned = Vec::new();
-    g.grants.for_each_pinned(|r, d, m| pinned.push((r, d.0, m.0)));
+    g.grants.for_each_pinned(|p| pinned.push((p.reference, p.grantee.0, p.mfn.0)));
     let expected: Vec<_> = (0..).zip(model).filter_map(|(r, e)| e.pinned.map(|(d, m)| (r, d, m))).collect();
     assert_eq!(pinned, expected);
     assert_eq!(references, expected.len() as i64, "one reference on the frame per entry in use");

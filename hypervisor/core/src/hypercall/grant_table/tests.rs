@@ -92,10 +92,10 @@ impl World {
     fn assert_idle(&self) {
         assert_eq!(self.bed.pages_in_use(), []);
         for domain in [&self.dom0, &self.a, &self.b] {
-            domain.grants.for_each_pinned(|r, _, _| panic!("{r} of {:?} is pinned", domain.id));
+            domain.grants.for_each_pinned(|p| panic!("{p:?} of {:?}", domain.id));
             domain.grants.for_each_mapping(|e| panic!("{e:?} of {:?} is mapped", domain.id));
         }
-        self.bed.hv.frames.audit().unwrap();
+        self.bed.hv.audit().unwrap();
     }
 }
 

@@ -316,7 +316,7 @@ impl World {
         }
         let ram = frames.iter().filter(|(_, info)| info.kind == FrameKind::Ram).count();
         assert_eq!(ram, self.pages.len(), "RAM that the model does not know");
-        frames.audit().unwrap();
+        self.bed.hv.audit().unwrap();
     }
 }
 

@@ -196,7 +196,7 @@ impl World {
     /// Nothing is held but the ring (if `ring` pages of it) and the batch page.
     fn assert_held(&self, pages: usize) {
         assert_eq!(self.bed.pages_in_use().len(), pages);
-        self.bed.hv.frames.audit().unwrap();
+        self.bed.hv.audit().unwrap();
     }
 }
 

@@ -78,7 +78,7 @@ fn a_domain_is_made_filled_run_and_destroyed() {
     assert_eq!(call(abi::XEN_DOMCTL_DESTROYDOMAIN, &[]), 0);
     assert_eq!(call(abi::XEN_DOMCTL_GETDOMAININFO, &[0; 120]), Errno::ESRCH.to_return());
     assert_eq!(bed.hv.frames.free_pages(), free, "to the page");
-    bed.hv.frames.audit().unwrap();
+    bed.hv.audit().unwrap();
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn on_a_gicv2_a_domain_has_one_and_at_most_eight_vcpus() {
         assert_eq!(domctl(&bed, &dom0, abi::XEN_DOMCTL_DESTROYDOMAIN, id, &[0_u8; 0]), 0);
         assert_eq!(bed.hv.frames.free_pages(), free, "to the page");
     }
-    bed.hv.frames.audit().unwrap();
+    bed.hv.audit().unwrap();
 }
 
 #[test]

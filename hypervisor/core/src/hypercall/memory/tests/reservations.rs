@@ -12,7 +12,7 @@ fn populated_pages_are_zero_and_the_domains_own() {
     assert_eq!(w.pages(&w.a), 10);
     assert_eq!(w.decrease(&w.a, 1, 0, &[HOLE, HOLE + 5]), 2);
     assert_eq!((w.pages(&w.a), w.at(&w.a, HOLE)), (8, None));
-    w.bed.hv.frames.audit().unwrap();
+    w.bed.hv.audit().unwrap();
 }
 
 #[test]
@@ -38,7 +38,7 @@ fn max_pages_stops_a_domain_but_not_others() {
     assert_eq!(w.pages(&w.a), 10);
     assert_eq!(w.populate(&w.b, DOMID_SELF, 0, &gfns), 5);
     assert_eq!(w.populate(&w.a, DOMID_SELF, 9, &[HOLE + 512]), 0);
-    w.bed.hv.frames.audit().unwrap();
+    w.bed.hv.audit().unwrap();
 }
 
 #[test]
