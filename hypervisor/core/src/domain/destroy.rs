@@ -148,12 +148,13 @@ impl Hypervisor {
         self.zombies.load(Ordering::Relaxed) != 0
     }
 
-    /// Removes dead domains whose last page came back.
+    /// Removes dead domains whose last page came back, and of whose grants the last was given back: who has one mapped looks for its granter.
     pub fn bury(&self) {
         loop {
             let mut found = None;
             self.domains.for_each(|d| {
-                if found.is_none() && d.life.lock().dying == Dying::Dead && self.frames.account(d.vmid).tot_pages() == 0 {
+                let is_dead = || d.life.lock().dying == Dying::Dead;
+                if found.is_none() && is_dead() && self.frames.account(d.vmid).tot_pages() == 0 && !d.grants.is_in_use() {
                     found = Some(d.clone());
                 }
             });

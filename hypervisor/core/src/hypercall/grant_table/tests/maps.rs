@@ -246,8 +246,28 @@ fn a_mapping_outlives_its_granter() {
     assert!(w.bed.hv.domain_of(vmid).is_some(), "it waits for its page");
     assert_eq!(w.unmap(&w.dom0, op.handle, HOLE << 12), GNTST_OKAY);
     assert!(w.bed.hv.domain_of(vmid).is_none());
-    w.bed.hv.frames.audit().unwrap();
+    w.bed.hv.audit().unwrap();
     assert_eq!(w.bed.pages_in_use(), []);
+}
+
+/// A page that the hypervisor shares with a domain is none of its `tot_pages`.
+#[test]
+fn a_mapping_of_a_shared_page_outlives_its_granter_too() {
+    let w = World::new();
+    let pages = || w.bed.hv.frames.free_pages() + w.dom0.p2m.pool_used();
+    let before = pages();
+    let a = w.bed.domain(3, 8);
+    a.p2m.edit(&w.bed.hv.frames).map(Gfn(HOLE), a.shared_info, 0, P2mType::RamRw).unwrap();
+    w.grant(&a, 1, GTF_PERMIT_ACCESS, 0, HOLE - RAM);
+    let op = w.map(&w.dom0, map_op(3, 1, HOLE, GNTMAP_HOST_MAP));
+    assert_eq!((op.status, w.mapped(&w.dom0, HOLE)), (GNTST_OKAY, Some((a.shared_info, P2mType::GrantMapRw))));
+    while w.bed.hv.destroy(&a) == crate::domain::destroy::Progress::More {}
+    w.bed.hv.audit().unwrap();
+    assert_eq!(w.unmap(&w.dom0, op.handle, HOLE << 12), GNTST_OKAY);
+    assert!(w.bed.hv.domain_of(a.vmid).is_none());
+    w.assert_idle();
+    assert!(w.bed.hv.frames.account(a.vmid).is_empty(), "its VMID is free again");
+    assert_eq!(pages(), before);
 }
 
 #[test]
