@@ -8,9 +8,22 @@
 #![no_main]
 #![deny(unsafe_code)]
 
+#[allow(dead_code, reason = "the test domain needs more of it")]
+#[path = "pair"]
+mod pair {
+    pub mod channel;
+    pub mod jobs;
+    pub mod ops;
+    pub mod peer;
+}
 #[expect(unsafe_code, reason = "the domain's own machine: registers, page tables, vectors, raw memory")]
 #[allow(dead_code, reason = "the test domain needs more of it")]
 mod runtime;
+#[path = "cost/two.rs"]
+mod two;
+#[macro_use]
+#[allow(dead_code, unused_macros, reason = "the test domain needs more of it")]
+mod verdict;
 
 use core::hint::black_box;
 use guest_abi::arch_arm::GUEST_EVTCHN_PPI;
@@ -21,6 +34,7 @@ use guest_abi::sched::SCHEDOP_YIELD;
 use guest_abi::version::XENVER_VERSION;
 use guest_abi::xen::{DOMID_SELF, hypercall as nr};
 use runtime::page::Page;
+use runtime::platform::{Role, role};
 use runtime::{console, cpu, gic, hypercall, power_off};
 
 /// Where things are mapped.
@@ -31,10 +45,23 @@ const TRIES: u32 = 24;
 /// Repetitions; as many grants are mapped at once.
 const MANY: u32 = 128;
 
+/// An interrupt that vCPUs send to each other, and `ICC_SGI1R_EL1` for the first vCPU.
+const SGI: u32 = 5;
+const SGI_TO_SELF: u64 = (SGI as u64) << 24 | 1;
+
 /// The domain, on its boot CPU with MMU and caches on.
 fn main() -> ! {
-    gic::init_cpu(0);
     console::line(format_args!("COST frequency 1 {}", cpu::frequency()));
+    match role() {
+        Role::Dom0 => two::measure(),
+        _ => alone(),
+    }
+    console::line(format_args!("COST end 1 0"));
+    power_off()
+}
+
+/// What a domain can measure alone.
+fn alone() {
     let nothing = best(MANY, || {}, |n| n);
     let tell = |name: &str, ticks: u64| console::line(format_args!("COST {name} {MANY} {}", ticks.saturating_sub(nothing)));
     tell("null", best(MANY, || {}, |_| hypercall::raw(nr::XEN_VERSION, [XENVER_VERSION.into(), 0, 0, 0, 0])));
@@ -42,8 +69,6 @@ fn main() -> ! {
     events(&tell);
     copies(&tell);
     maps(&tell);
-    console::line(format_args!("COST end 1 0"));
-    power_off()
 }
 
 /// The fewest ticks that `times` repetitions took; `before` makes ready for them.
@@ -93,6 +118,18 @@ fn events(tell: &dyn Fn(&str, u64)) {
     });
     tell("event sent and taken", taken - clearing);
     gic::disable(GUEST_EVTCHN_PPI);
+    gic::enable(SGI);
+    let taken = best(
+        MANY,
+        || {},
+        |_| {
+            gic::send_sgi(SGI_TO_SELF);
+            cpu::interrupts(true);
+            cpu::interrupts(false);
+        },
+    );
+    tell("SGI sent and taken", taken);
+    gic::disable(SGI);
 }
 
 /// Grant copies between pages of the domain.

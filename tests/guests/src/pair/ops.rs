@@ -129,6 +129,15 @@ pub fn clear_pending(port: u32) {
     shared.write8(at, shared.read8(at) & !bit);
 }
 
+/// Clears it, and with it that there is anything to look at: its vCPU gets an upcall for the next event.
+pub fn acknowledge(port: u32) {
+    let shared = Page::hole(SHARED);
+    clear_pending(port);
+    // `evtchn_pending_sel` and `evtchn_upcall_pending` of the first vCPU.
+    shared.write64(8, 0);
+    shared.write8(0, 0);
+}
+
 /// A port that domain `remote_dom` may bind, or an error.
 pub fn offer_port(remote_dom: u16) -> i64 {
     let mut op = AllocUnbound { dom: DOMID_SELF, remote_dom, port: 0 };
