@@ -21,6 +21,8 @@ machine() {
 }
 # flow SECONDS [OPTION...]: iperf3 from Dom0 to the DomU, or with -R back.
 flow() { t=$1; shift; iperf3 -c $g -t $t -f k "$@" | grep receiver; }
+# datagrams COUNT [OPTION...]: iperf3 by UDP from the DomU. It ends when all are sent: a receiver that counts would wait for lost ones.
+datagrams() { iperf3 -s -1 -p 5299 -D; usleep 200000; in_domu "iperf3 -c 10.0.0.1 -p 5299 -u -l 1400 -k $*"; }
 # rr KIND SECONDS: request and response of one byte each.
 rr() { netperf -H $g -t $1 -l $2; }
 # offload on|off: segmentation offload of both ends.

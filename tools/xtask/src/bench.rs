@@ -17,6 +17,7 @@ mod scenarios;
 mod svg;
 mod table;
 mod take;
+mod tlb;
 
 use crate::qemu;
 use crate::{guests, host, modules};
@@ -150,7 +151,7 @@ fn jobs(options: &Options, folder: &Path) -> Result<[VecDeque<Boot>; 2]> {
     let guests = guests::guests()?;
     let base = modules::at_hand(&guests)?;
     let xenolith = options.image.clone().map_or_else(|| qemu::hypervisor("xenolith", &guests), Ok)?;
-    let (systems, cost) = (systems(options)?, cost::build()?);
+    let (systems, cost) = (systems(options)?, if wanted(options, run::COST) { Some(cost::build()?) } else { None });
     let boot = |mode: Mode, system: System, run: u32| -> Result<Boot> {
         // What is slow to watch is watched once, and only where time repeats.
         let watch = run == 1 && mode == Mode::Deterministic && system.is_xen();
@@ -164,8 +165,7 @@ fn jobs(options: &Options, folder: &Path) -> Result<[VecDeque<Boot>; 2]> {
             plan: run::Plan {
                 seconds: options.seconds,
                 scenes: scenes(options, mode, system, watch)?,
-                cost: (mode == Mode::Deterministic && matches!(system, System::Xen | System::Xenolith) && wanted(options, run::COST))
-                    .then(|| cost.clone()),
+                cost: cost.clone().filter(|_| mode == Mode::Deterministic && matches!(system, System::Xen | System::Xenolith)),
                 counted: if counted { scenarios::COUNTED } else { &[] },
             },
         })
@@ -218,7 +218,9 @@ fn scenes(options: &Options, mode: Mode, system: System, watch: bool) -> Result<
     let scenes =
         scenarios.map(|scenario| (scenario.name, scenario.commands)).chain(watched.map(|watched| (watched.name, watched.commands)));
     let known = |name: &String| {
-        name == "counts" || scenarios::by_name(name).is_some() || scenarios::WATCHED.iter().any(|watched| watched.name == *name)
+        ["counts", run::COST].contains(&name.as_str())
+            || scenarios::by_name(name).is_some()
+            || scenarios::WATCHED.iter().any(|watched| watched.name == *name)
     };
     if let Some(unknown) = options.only.iter().find(|name| !known(name)) {
         bail!("no scenario {unknown}: `cargo xtask bench --list` shows them");

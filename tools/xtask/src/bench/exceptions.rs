@@ -13,6 +13,9 @@ pub struct Sums {
     pub hypercalls: BTreeMap<String, f64>,
     /// Virtual interrupts taken, by domain.
     pub injected: BTreeMap<String, f64>,
+    /// TLB flushes by the hypervisor, by whose TLB they are of: empty where they cannot be counted.
+    #[serde(default)]
+    pub flushes: BTreeMap<String, f64>,
 }
 
 /// Where a kernel executes HVC: addresses and the names of the functions that begin there, in order.
@@ -143,6 +146,7 @@ impl Sums {
             exits: map(&self.exits, &less.exits),
             hypercalls: map(&self.hypercalls, &less.hypercalls),
             injected: map(&self.injected, &less.injected),
+            flushes: map(&self.flushes, &less.flushes),
         }
     }
 }

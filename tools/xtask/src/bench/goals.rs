@@ -20,6 +20,9 @@ pub struct Goal {
     pub value: Option<f64>,
     /// Whether it is met.
     pub met: Option<bool>,
+    /// The file with what was measured.
+    #[serde(default)]
+    pub raw: Option<String>,
 }
 
 /// A ratio of a figure to the same one of another system.
@@ -49,19 +52,25 @@ const RATIOS: &[Ratio] = &[
 
 /// The goals as far as `results` tell of them, by the figures of deterministic runs.
 pub fn judge(results: &Results) -> Vec<Goal> {
-    let figure =
-        |scenario: &str, metric: &str, system: &str| results.figure(scenario, metric, system, "deterministic").map(|figure| figure.value);
+    let find = |scenario: &str, metric: &str, system: &str| results.figure(scenario, metric, system, "deterministic");
+    let figure = |scenario: &str, metric: &str, system: &str| {
+        let figure = find(scenario, metric, system)?;
+        Some((figure.value, figure.runs.first()?.raw.as_str()))
+    };
     let ratios = RATIOS.iter().map(|Ratio(what, scenario, metric, system, against, more, target)| {
         let (ours, theirs) = (figure(scenario, metric, system), figure(scenario, metric, against));
-        let value = ours.zip(theirs).filter(|(_, theirs)| *theirs > 0.0).map(|(ours, theirs)| ours / theirs);
+        let value = ours.zip(theirs).filter(|(_, theirs)| theirs.0 > 0.0).map(|(ours, theirs)| (ours.0 / theirs.0, ours.1));
         goal(what, system, Some(against), *more, *target, value)
     });
     let count = |value: fn(&super::results::Count) -> f64| {
-        results.counts.iter().find(|count| count.system == TXCOPY && count.workload == "pktgen_1514").map(value)
+        let count = results.counts.iter().find(|count| count.system == TXCOPY && count.workload == "pktgen_1514")?;
+        Some((value(count), count.raw.as_str()))
     };
     let calls = |name: &str, system: &str| {
-        results.instructions.iter().find(|cost| cost.operation == name && cost.system == system).map(|cost| cost.instructions)
+        let cost = results.instructions.iter().find(|cost| cost.operation == name && cost.system == system)?;
+        Some((cost.instructions, cost.raw.as_str()))
     };
+    let flushes = count(|count| if count.flushes.is_empty() { f64::NAN } else { count.flushes.values().sum() });
     let others = [
         goal("UDP of 1400 B lost, %", TXCOPY, None, false, 1.0, figure("udp_tx_1400", "lost", TXCOPY)),
         goal("UDP of 64 B from the DomU, Mbit/s", TXCOPY, None, true, 15.0, figure("udp_tx_64", "rate", TXCOPY)),
@@ -75,21 +84,31 @@ pub fn judge(results: &Results) -> Vec<Goal> {
             0.0,
             count(|count| count.injected.get("DomU").copied().unwrap_or_default()),
         ),
+        goal("TLB flushes for a packet of 1514 B", TXCOPY, None, false, 0.0, flushes.filter(|(n, _)| !n.is_nan())),
         goal("instructions of a hypercall that does nothing", STOCK, None, false, 120.0, calls("null", STOCK)),
         goal("instructions of an event sent", STOCK, None, false, 400.0, calls("evtchn_send", STOCK)),
+        goal("instructions of tx copy of 1514 B, but the copy", STOCK, None, false, 300.0, sending(calls)),
     ];
     ratios.chain(others).collect()
+}
+
+/// What sending a packet of 1514 bytes costs without copying them, of which two sizes tell the cost for a byte.
+fn sending<'a>(calls: impl Fn(&str, &str) -> Option<(f64, &'a str)>) -> Option<(f64, &'a str)> {
+    let (less, packet, more) = (calls("tx copy 60 B", STOCK)?, calls("tx copy 1514 B", STOCK)?, calls("tx copy 4096 B", STOCK)?);
+    let byte = (more.0 - less.0) / (4096.0 - 60.0);
+    Some((packet.0 - 1514.0 * byte, packet.1))
 }
 
 fn named(count: &super::results::Count, call: &str) -> f64 {
     count.hypercalls.iter().filter(|(name, _)| name.contains(call)).map(|(_, n)| n).sum()
 }
 
-fn goal(what: &str, system: &str, against: Option<&str>, more: bool, target: f64, value: Option<f64>) -> Goal {
+fn goal(what: &str, system: &str, against: Option<&str>, more: bool, target: f64, measured: Option<(f64, &str)>) -> Goal {
+    let (value, raw) = (measured.map(|(value, _)| value), measured.map(|(_, raw)| raw.to_string()));
     // Counts are differences of two runs: the last hundredth is noise of the clock tick.
     let met = value.map(|value| if more { value >= target } else { value <= target + 0.01 });
     let better = if more { "more" } else { "less" };
-    Goal { what: what.into(), system: system.into(), against: against.map(Into::into), better: better.into(), target, value, met }
+    Goal { what: what.into(), system: system.into(), against: against.map(Into::into), better: better.into(), target, value, met, raw }
 }
 
 #[cfg(test)]

@@ -77,6 +77,9 @@ pub struct Count {
     pub hypercalls: BTreeMap<String, f64>,
     /// Virtual interrupts that were taken for one, by domain.
     pub injected: BTreeMap<String, f64>,
+    /// TLB flushes by the hypervisor for one, by whose TLBs: empty where QEMU cannot count them.
+    #[serde(default)]
+    pub flushes: BTreeMap<String, f64>,
     /// The file with the log's sums.
     pub raw: String,
 }

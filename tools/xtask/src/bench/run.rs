@@ -3,6 +3,7 @@
 use super::exceptions::{self, Sums, Symbols};
 use super::monitor::{self, Monitor};
 use super::scenarios::Counted;
+use super::tlb::Flushes;
 use super::{cost, kvm};
 use crate::console::Machine;
 use crate::host;
@@ -19,10 +20,11 @@ const ALONE: &str = include_str!("../../../../tests/system/bench/alone");
 const KVM: &str = include_str!("../../../../tests/system/bench/kvm");
 /// One virtual CPU that executes an instruction in 2 ns of virtual time, and skips the time in which nothing runs: the same run each time.
 const DETERMINISTIC: [&str; 6] = ["-icount", "shift=1,sleep=off", "-seed", "1", "-rtc", "base=2026-01-01T00:00:00,clock=vm"];
-/// Dom0's network card: nobody is on the other end.
-const OUTSIDE: [&str; 4] = ["-netdev", "hubport,id=outside,hubid=0", "-device", "virtio-net-device,netdev=outside"];
-/// The name of the scene in which single operations are measured.
+/// Dom0's network card: what it sends is taken, and answered by nobody.
+const OUTSIDE: [&str; 4] = ["-netdev", "user,id=outside,restrict=on,ipv6=off", "-device", "virtio-net-device,netdev=outside"];
+/// The name of the scene in which single operations are measured, and of the boot in which those of two domains are.
 pub const COST: &str = "cost";
+pub const PAIR: &str = "cost-pair";
 const START: &str = "start";
 /// Seconds that a boot or a scenario may take on the slowest machine.
 const PATIENCE: u64 = 400;
@@ -154,19 +156,46 @@ impl Plan {
 impl Boot {
     /// Boots the machine and takes down what it says, telling `told` of it.
     pub fn run(&self, told: &dyn Fn(Told)) -> Result<()> {
+        if let Some(image) = &self.plan.cost {
+            self.pair(image, told)?;
+        }
         let (socket, modules) = (monitor::socket(), self.modules()?);
         let mut qemu = self.machine(&modules)?;
         qemu.args(monitor::option(&socket));
+        let flushes = if self.plan.counted.is_empty() { None } else { Flushes::watch(&mut qemu, &self.file("tlb.bin"))? };
         let mut machine = Machine::start(qemu, &self.file("console.log"))?;
-        let end = self.perform(&mut machine, &socket, told);
+        let end = self.perform(&mut machine, &socket, flushes.as_ref(), told);
         let _ = fs::remove_file(&socket);
         let _ = modules.initrd.map(fs::remove_file);
         end.map_err(|error| anyhow!("{error:#}\n{}", machine.tail()))
     }
 
+    /// Boots the domain that measures single operations in the place of Linux, where it makes itself another one.
+    fn pair(&self, image: &[u8], told: &dyn Fn(Told)) -> Result<()> {
+        let kernel = self.file("cost.img");
+        fs::write(&kernel, image)?;
+        let mut options = Options {
+            smp: 1,
+            mem: "1G".into(),
+            dom0_mem: "64M".into(),
+            dom0_vcpus: Some(1),
+            hypargs: "guest_loglvl=none".into(),
+            ..Options::default()
+        };
+        options.qemu.extend(DETERMINISTIC.map(String::from));
+        let modules = Modules { kernel: Some(kernel.clone()), initrd: None };
+        let mut machine = Machine::start(qemu::command(&options, &self.hypervisor, &modules)?, &self.file("cost-pair.log"))?;
+        let said = machine.wait_for("COST end", PATIENCE).map_err(|error| anyhow!("{error:#}\n{}", machine.tail()))?;
+        let _ = fs::remove_file(kernel);
+        fs::write(self.file(&format!("{PAIR}.txt")), &said)?;
+        told(Told::Scene(PAIR, &said));
+        Ok(())
+    }
+
     /// Tells once more what an earlier run of this boot left in its files.
     pub fn retell(&self, told: &dyn Fn(Told)) {
-        for (name, _) in self.plan.first(self.system).iter().chain(&self.plan.scenes).filter(|(name, _)| *name != START) {
+        let names = self.plan.first(self.system).into_iter().chain(self.plan.scenes.iter().copied()).map(|(name, _)| name);
+        for name in names.filter(|name| *name != START).chain(self.plan.cost.as_ref().map(|_| PAIR)) {
             if let Ok(said) = fs::read_to_string(self.file(&format!("{name}.txt"))) {
                 told(Told::Scene(name, &said));
             }
@@ -204,7 +233,7 @@ impl Boot {
         Ok(qemu)
     }
 
-    fn perform(&self, machine: &mut Machine, socket: &Path, told: &dyn Fn(Told)) -> Result<()> {
+    fn perform(&self, machine: &mut Machine, socket: &Path, flushes: Option<&Flushes>, told: &dyn Fn(Told)) -> Result<()> {
         for (name, _) in self.plan.first(self.system).iter().chain(&self.plan.scenes) {
             let said = scene(machine, name)?;
             fs::write(self.file(&format!("{name}.txt")), &said)?;
@@ -216,7 +245,7 @@ impl Boot {
             let symbols = Symbols::read(&scene(machine, "symbols")?);
             let mut monitor = Monitor::connect(socket)?;
             for workload in self.plan.counted {
-                let mut count = |length| self.gate(machine, &mut monitor, &format!("{}-{length}", workload.name), &symbols);
+                let mut count = |length| self.gate(machine, &mut monitor, flushes, &format!("{}-{length}", workload.name), &symbols);
                 let (short, long) = (count("short")?, count("long")?);
                 told(Told::Counted(workload, &workload.each(&short, &long)));
             }
@@ -226,14 +255,18 @@ impl Boot {
     }
 
     /// Lets the machine run a workload with QEMU's log of exceptions on, and sums that up.
-    fn gate(&self, machine: &mut Machine, monitor: &mut Monitor, name: &str, symbols: &Symbols) -> Result<Sums> {
+    fn gate(&self, machine: &mut Machine, monitor: &mut Monitor, flushes: Option<&Flushes>, name: &str, symbols: &Symbols) -> Result<Sums> {
         machine.wait_for(&format!("BENCH-GATE {name}\n"), PATIENCE)?;
         let log = self.file(&format!("{name}.int"));
         monitor.log_exceptions(&log)?;
+        let before = flushes.map(Flushes::read).transpose()?;
         machine.type_line("")?;
         machine.wait_for(&format!("BENCH-GATED {name}\n"), PATIENCE)?;
         monitor.log_nothing()?;
-        let sums = exceptions::sum(BufReader::new(File::open(&log)?), symbols)?;
+        let mut sums = exceptions::sum(BufReader::new(File::open(&log)?), symbols)?;
+        if let (Some(flushes), Some(before)) = (flushes, before) {
+            sums.flushes = flushes.read()?.into_iter().map(|(which, n)| (which.clone(), n - before.get(&which).unwrap_or(&0.0))).collect();
+        }
         // Tens of megabytes: the sums are the record.
         fs::remove_file(&log)?;
         fs::write(self.file(&format!("{name}.json")), serde_json::to_vec_pretty(&sums)?)?;

@@ -133,11 +133,7 @@ pub const WATCHED: &[Watched] = &[
         title: "TCP without segmentation offload, while Dom0 does something else for 100 ms",
         commands: "held \"busy 100 50; iperf3 -c $g -R -n 6M\"; offload on",
     },
-    Watched {
-        name: "hold_udp",
-        title: "UDP 1400 B at 100 Mbit/s, DomU to Dom0",
-        commands: "held \"iperf3 -c $g -R -u -b 100M -l 1400 -k 4000\"",
-    },
+    Watched { name: "hold_udp", title: "UDP 1400 B at 100 Mbit/s, DomU to Dom0", commands: "held \"datagrams 4000 -b 100M\"" },
 ];
 
 /// A workload whose traps and interrupts are counted: the difference of two lengths, so that only what is repeated remains.
@@ -176,18 +172,12 @@ pub const COUNTED: &[Counted] = &[
         commands: "pktgen start_xmit 1514 $N",
         lengths: (2000, 6000),
     },
-    Counted {
-        name: "udp_1400",
-        title: "UDP 1400 B",
-        per: "packet",
-        commands: "iperf3 -c $g -R -u -b 0 -l 1400 -k $N",
-        lengths: (2000, 6000),
-    },
+    Counted { name: "udp_1400", title: "UDP 1400 B", per: "packet", commands: "datagrams $N -b 0", lengths: (2000, 6000) },
     Counted {
         name: "udp_1400_paced",
         title: "UDP 1400 B, one at a time (20 Mbit/s)",
         per: "packet",
-        commands: "iperf3 -c $g -R -u -b 20M -l 1400 -k $N",
+        commands: "datagrams $N -b 20M",
         lengths: (500, 1500),
     },
     Counted {

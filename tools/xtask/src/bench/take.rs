@@ -18,6 +18,7 @@ pub fn take(results: &mut Results, boot: &Boot, told: &Told) -> String {
                 exits: sums.exits.clone(),
                 hypercalls: sums.hypercalls.clone(),
                 injected: sums.injected.clone(),
+                flushes: sums.flushes.clone(),
                 raw: raw(&format!("{}-long", workload.name)).replace(".txt", ".json"),
             });
             let exits: f64 = sums.exits.values().sum();
@@ -29,20 +30,20 @@ pub fn take(results: &mut Results, boot: &Boot, told: &Told) -> String {
                 workload.per
             )
         }
-        Told::Scene(run::COST, said) => {
+        Told::Scene(name @ (run::COST | run::PAIR), said) => {
             let costs = cost::read(said);
             if costs.is_empty() {
-                results.missing.push(format!("{system}: no costs (see {})", raw(run::COST)));
+                results.missing.push(format!("{system}: {name} tells no costs (see {})", raw(name)));
             }
-            let null = costs.first().map_or(0.0, |(_, cost)| *cost);
+            let first = costs.first().map(|(name, cost)| format!("{} instructions: {name}", table::number(*cost))).unwrap_or_default();
             for (operation, instructions) in costs {
                 let known = results.instructions.iter_mut().find(|cost| cost.operation == operation && cost.system == system);
                 match known {
                     Some(cost) => cost.instructions = cost.instructions.min(instructions),
-                    None => results.instructions.push(Cost { operation, system: system.into(), instructions, raw: raw(run::COST) }),
+                    None => results.instructions.push(Cost { operation, system: system.into(), instructions, raw: raw(name) }),
                 }
             }
-            format!("{:<14} {} instructions for a hypercall that does nothing", run::COST, table::number(null))
+            format!("{name:<14} {first}")
         }
         Told::Scene(name, said) if scenarios::by_name(name).is_none() => {
             let Some((percentiles, buffers)) = hold::percentiles(said) else {
