@@ -1,4 +1,4 @@
-//! Random sequences of operations on pages, stage 2 and grants, against a model of who owns, maps and pins what.
+//! Random sequences of operations on pages, stage 2, grants and event channels, against a model of who owns, maps, pins and hears what.
 //!
 //! After each step every reference, mapping, account and page content is as the model has it. Memory may run out at any allocation of an
 //! operation: what is refused must leave no trace.
@@ -6,23 +6,29 @@
 use super::*;
 use crate::addr::{Gfn, MachineAddr, Mfn};
 use crate::domain::destroy::Progress;
+use crate::evtchn::Binding;
 use crate::frames::FrameKind;
 use crate::machine::Machine;
 use crate::p2m::P2mType;
 use crate::policy::Policy;
 use crate::testbed::RAM;
+use guest_abi::event_channel::*;
 use guest_abi::grant_table::*;
 use guest_abi::memory::*;
+use guest_abi::vcpu as vcpu_abi;
 use guest_abi::xen::{DOMID_SELF, hypercall};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
-use zerocopy::IntoBytes;
+use std::vec;
+use zerocopy::{FromBytes, IntoBytes};
 
 /// RAM pages of each domain at first: the first two hold arguments and are left alone.
 const PAGES: u64 = 6;
 /// Guest frames that operations name: RAM, and as many above it.
 const FRAMES: u64 = 10;
 const GRANTS: usize = 4;
+/// Ports that operations name.
+const PORTS: u32 = 5;
 
 #[derive(Clone, Debug)]
 enum Action {
@@ -64,6 +70,37 @@ enum Action {
     Unmap {
         nth: usize,
     },
+    /// A port of a domain that another may connect to.
+    Listen {
+        domain: usize,
+        remote: usize,
+    },
+    Connect {
+        domain: usize,
+        remote: usize,
+        port: u32,
+    },
+    Send {
+        domain: usize,
+        port: u32,
+    },
+    Close {
+        domain: usize,
+        port: u32,
+    },
+    /// A page of the FIFO ABI: the control block, or the next of the event array.
+    Fifo {
+        domain: usize,
+        frame: u64,
+        control: bool,
+    },
+    RegisterInfo {
+        domain: usize,
+        frame: u64,
+    },
+    Reset {
+        domain: usize,
+    },
     Destroy {
         domain: usize,
     },
@@ -72,17 +109,25 @@ enum Action {
 /// An action, and how many pages are free while it runs, if few.
 fn step() -> impl Strategy<Value = (Action, Option<u64>)> {
     let (domain, guest, frame, reference) = (0..3_usize, 1..3_usize, 2..FRAMES, 0..GRANTS);
+    let (remote, port) = (0..3_usize, 1..PORTS);
     let action = prop_oneof![
         4 => (domain.clone(), frame.clone()).prop_map(|(domain, frame)| Action::Populate { domain, frame }),
         4 => (domain.clone(), frame.clone()).prop_map(|(domain, frame)| Action::Decrease { domain, frame }),
-        2 => (domain, frame.clone()).prop_map(|(domain, frame)| Action::Remove { domain, frame }),
+        2 => (domain.clone(), frame.clone()).prop_map(|(domain, frame)| Action::Remove { domain, frame }),
         4 => (guest.clone(), frame.clone(), frame.clone()).prop_map(|(owner, from, to)| Action::Foreign { owner, from, to }),
         6 => (guest.clone(), reference.clone(), frame.clone(), any::<bool>())
             .prop_map(|(granter, reference, frame, readonly)| Action::Grant { granter, reference, frame, readonly }),
         1 => (guest.clone(), reference.clone()).prop_map(|(granter, reference)| Action::Revoke { granter, reference }),
-        8 => (guest.clone(), reference, frame, any::<bool>())
+        8 => (guest.clone(), reference, frame.clone(), any::<bool>())
             .prop_map(|(granter, reference, to, readonly)| Action::Map { granter, reference, to, readonly }),
         5 => (0..8_usize).prop_map(|nth| Action::Unmap { nth }),
+        4 => (domain.clone(), remote.clone()).prop_map(|(domain, remote)| Action::Listen { domain, remote }),
+        5 => (domain.clone(), remote, port.clone()).prop_map(|(domain, remote, port)| Action::Connect { domain, remote, port }),
+        4 => (domain.clone(), port.clone()).prop_map(|(domain, port)| Action::Send { domain, port }),
+        2 => (domain.clone(), port).prop_map(|(domain, port)| Action::Close { domain, port }),
+        3 => (domain.clone(), frame.clone(), any::<bool>()).prop_map(|(domain, frame, control)| Action::Fifo { domain, frame, control }),
+        1 => (domain.clone(), frame).prop_map(|(domain, frame)| Action::RegisterInfo { domain, frame }),
+        1 => domain.prop_map(|domain| Action::Reset { domain }),
         1 => guest.prop_map(|domain| Action::Destroy { domain }),
     ];
     (action, prop_oneof![3 => Just(None), 1 => (0..3_u64).prop_map(Some)])
@@ -110,6 +155,16 @@ struct Mapped {
     handle: u32,
 }
 
+/// The event channels of a domain.
+#[derive(Default)]
+struct Events {
+    /// Who may connect, or the other end's domain and port.
+    ports: BTreeMap<u32, Result<(usize, u32), usize>>,
+    /// Pages that the hypervisor writes to: of the FIFO ABI, and `vcpu_info`.
+    fifo: Vec<Mfn>,
+    info: Option<Mfn>,
+}
+
 struct World {
     bed: Testbed,
     domains: Vec<Arc<Domain>>,
@@ -118,6 +173,7 @@ struct World {
     /// What each domain's frames show.
     maps: [BTreeMap<u64, (Mfn, P2mType)>; 3],
     mapped: Vec<Mapped>,
+    events: [Events; 3],
     next_tag: u64,
 }
 
@@ -125,8 +181,8 @@ impl World {
     fn new() -> Self {
         let bed = Testbed::new(Policy::Silo);
         let domains: Vec<_> = (0..3).map(|id| bed.domain(id, PAGES)).collect();
-        let mut world =
-            Self { bed, domains, alive: [true; 3], pages: BTreeMap::new(), maps: Default::default(), mapped: Vec::new(), next_tag: 1 };
+        let (pages, maps, events) = (BTreeMap::new(), Default::default(), Default::default());
+        let mut world = Self { bed, domains, alive: [true; 3], pages, maps, mapped: Vec::new(), events, next_tag: 1 };
         for domain in 0..3 {
             let account = world.bed.hv.frames.account(world.domains[domain].vmid);
             account.set_max_pages(PAGES + 3);
@@ -241,12 +297,100 @@ impl World {
             }
             Action::Destroy { domain } if self.alive[domain] => {
                 self.alive[domain] = false;
+                self.close_all(domain);
+                self.events[domain].info = None;
                 while self.bed.hv.destroy(&self.domains[domain]) == Progress::More {}
                 self.maps[domain].clear();
                 self.pages.values_mut().filter(|page| page.owner == domain).for_each(|page| page.allocated = false);
             }
+            Action::Listen { domain, remote } if self.alive[domain] => {
+                let request = AllocUnbound { dom: DOMID_SELF, remote_dom: remote as u16, port: 0 };
+                let (result, answer) = self.event_op(domain, EVTCHNOP_ALLOC_UNBOUND, request);
+                assert_eq!(result == 0, self.may_share(domain, remote), "{result}");
+                if result == 0 {
+                    assert_eq!(self.events[domain].ports.insert(answer.port, Err(remote)), None);
+                }
+            }
+            Action::Connect { domain, remote, port } if self.alive[domain] => {
+                let request = BindInterdomain { remote_dom: remote as u16, remote_port: port, ..Default::default() };
+                let (result, answer) = self.event_op(domain, EVTCHNOP_BIND_INTERDOMAIN, request);
+                let waits = self.events[remote].ports.get(&port) == Some(&Err(domain));
+                assert_eq!(result == 0, waits && self.may_share(domain, remote), "{result}");
+                if result == 0 {
+                    assert_eq!(self.events[domain].ports.insert(answer.local_port, Ok((remote, port))), None);
+                    self.events[remote].ports.insert(port, Ok((domain, answer.local_port)));
+                }
+            }
+            Action::Send { domain, port } if self.alive[domain] => {
+                let far = self.events[domain].ports.get(&port).copied();
+                assert_eq!(self.event_op(domain, EVTCHNOP_SEND, Send { port }).0 == 0, far.is_some());
+                if let Some(Ok((peer, port))) = far
+                    && self.events[peer].fifo.is_empty()
+                {
+                    assert!(self.domains[peer].events.is_pending(self.bed.machine, port), "an event is lost");
+                }
+            }
+            Action::Close { domain, port } if self.alive[domain] => {
+                let open = self.events[domain].ports.contains_key(&port);
+                assert_eq!(self.event_op(domain, EVTCHNOP_CLOSE, Close { port }).0 == 0, open);
+                self.closed(domain, port);
+            }
+            Action::Fifo { domain, frame, control } if self.alive[domain] => {
+                let gfn = Self::gfn(frame);
+                let result = match control {
+                    true => self.event_op(domain, EVTCHNOP_INIT_CONTROL, InitControl { control_gfn: gfn, ..Default::default() }).0,
+                    false => self.event_op(domain, EVTCHNOP_EXPAND_ARRAY, ExpandArray { array_gfn: gfn }).0,
+                };
+                if result == 0 {
+                    let (mfn, kind) = self.maps[domain][&frame];
+                    assert_eq!((kind, self.pages[&mfn].owner), (P2mType::RamRw, domain));
+                    self.events[domain].fifo.push(mfn);
+                }
+            }
+            Action::RegisterInfo { domain, frame } if self.alive[domain] => {
+                let request = vcpu_abi::RegisterVcpuInfo { mfn: Self::gfn(frame), offset: 2048, rsvd: 0 };
+                let at = Testbed::va(0, AT);
+                self.bed.poke(&self.domains[domain], at, &[request]);
+                let cmd = vcpu_abi::VCPUOP_REGISTER_VCPU_INFO.into();
+                if self.bed.hypercall(&self.domains[domain], hypercall::VCPU_OP, [cmd, 0, at, 0, 0]).0 == 0 {
+                    let (mfn, kind) = self.maps[domain][&frame];
+                    assert_eq!((kind, self.pages[&mfn].owner), (P2mType::RamRw, domain));
+                    assert_eq!(self.events[domain].info.replace(mfn), None);
+                }
+            }
+            Action::Reset { domain } if self.alive[domain] => {
+                assert_eq!(self.event_op(domain, EVTCHNOP_RESET, Reset { dom: DOMID_SELF }).0, 0);
+                self.close_all(domain);
+            }
             _ => {}
         }
+    }
+
+    fn event_op<T: IntoBytes + FromBytes + Immutable + core::marker::Copy>(&self, domain: usize, cmd: u32, op: T) -> (i64, T) {
+        let result = call(&self.bed, &self.domains[domain], hypercall::EVENT_CHANNEL_OP, cmd.into(), op);
+        (result, self.bed.peek(&self.domains[domain], Testbed::va(0, AT), 1).remove(0))
+    }
+
+    /// As SILO has it, and only while the other is there.
+    fn may_share(&self, a: usize, b: usize) -> bool {
+        self.bed.hv.domains.get(self.domains[b].id).is_some() && (a == b || a == 0 || b == 0)
+    }
+
+    /// The other end of a port waits again.
+    fn closed(&mut self, domain: usize, port: u32) {
+        if let Some(Ok((peer, far))) = self.events[domain].ports.remove(&port)
+            && (peer, far) != (domain, port)
+            && let Some(end) = self.events[peer].ports.get_mut(&far)
+        {
+            *end = Err(domain);
+        }
+    }
+
+    fn close_all(&mut self, domain: usize) {
+        while let Some(port) = self.events[domain].ports.keys().next().copied() {
+            self.closed(domain, port);
+        }
+        self.events[domain].fifo.clear();
     }
 
     fn set_entry(&self, granter: usize, reference: usize, entry: GrantEntryV1) {
@@ -296,11 +440,14 @@ impl World {
             entries.dedup();
             entries.len() as u32
         };
-        self.pages.retain(|&mfn, page| page.allocated || page.foreign > 0 || pins(mfn) > 0);
+        let events = &self.events;
+        // What a FIFO page or a vcpu_info lies in, once for each.
+        let heard = |mfn| events.iter().flat_map(|e| e.fifo.iter().chain(&e.info)).filter(|held| **held == mfn).count() as u32;
+        self.pages.retain(|&mfn, page| page.allocated || page.foreign > 0 || pins(mfn) > 0 || heard(mfn) > 0);
         let frames = &self.bed.hv.frames;
         for (&mfn, page) in &self.pages {
             let info = frames.info(mfn).unwrap();
-            let expected = u32::from(page.allocated) + page.foreign + pins(mfn);
+            let expected = u32::from(page.allocated) + page.foreign + pins(mfn) + heard(mfn);
             assert_eq!((info.references, info.owner, info.kind), (expected, self.domains[page.owner].vmid, FrameKind::Ram), "{mfn:?}");
             let mut tag = [0; 8];
             self.bed.machine.read(MachineAddr(mfn.address().0 + 4088), &mut tag);
@@ -310,6 +457,15 @@ impl World {
             for frame in 0..FRAMES {
                 let found = self.domains[domain].p2m.lookup(Gfn(Self::gfn(frame))).map(|m| (m.mfn, m.kind));
                 assert_eq!(found, map.get(&frame).copied(), "frame {frame} of domain {domain}");
+            }
+            for port in 1..2 * PORTS {
+                let binding = self.domains[domain].events.status(port).unwrap().binding;
+                let expected = match self.events[domain].ports.get(&port) {
+                    None => Binding::Free,
+                    Some(Err(remote)) => Binding::Unbound { remote: self.domains[*remote].id },
+                    Some(Ok((peer, port))) => Binding::Interdomain { domain: self.domains[*peer].id, port: *port },
+                };
+                assert_eq!(binding, expected, "port {port} of domain {domain}");
             }
             let pages = self.pages.values().filter(|page| page.owner == domain).count() as u64;
             assert_eq!(frames.account(self.domains[domain].vmid).tot_pages(), pages, "pages of domain {domain}");
@@ -324,7 +480,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
 
     #[test]
-    fn pages_stage_2_and_grants_stay_consistent(steps in prop::collection::vec(step(), 1..60)) {
+    fn pages_stage_2_grants_and_event_channels_stay_consistent(steps in prop::collection::vec(step(), 1..60)) {
         let mut world = World::new();
         world.check();
         let last = [Action::Destroy { domain: 1 }, Action::Destroy { domain: 2 }];
