@@ -223,6 +223,35 @@ fn the_receiver_rewrites_between_any_two_steps() {
     }
 }
 
+/// The receiver makes a buffer longer than it is once its length was looked at: nothing beyond its end is written.
+#[test]
+fn a_buffer_is_as_long_as_it_was_when_it_was_looked_at() {
+    const START: usize = 2048;
+    const LEN: usize = 1024;
+    for strike_at in 1..9 {
+        let machine = machine();
+        let mut channel = channel(machine);
+        post(machine, 100, at(BUFFERS, START as u64).0, LEN as u32);
+        describe(machine, false);
+        let steps = Cell::new(0);
+        let strike = || {
+            steps.set(steps.get() + 1);
+            if steps.get() == strike_at {
+                // As long as no buffer can be: who looks for the first time now does not use it.
+                post(machine, 100, at(BUFFERS, START as u64).0, 4 * 4096);
+            }
+        };
+        let (sender, receiver) = (Guest::new(DATA, &strike), Guest::new(BUFFERS, &strike));
+        let mut batch = Batch::new(GuestPage::new(machine, Mfn(BATCH)), 48, 0);
+        let _ = channel.send(machine, &sender, &receiver, &mut batch, true);
+        for n in BUFFERS..FIRST + PAGES as u64 {
+            let page: [u8; 4096] = read(machine, at(n, 0));
+            let outside = page[..START].iter().chain(&page[START + LEN..]);
+            assert!(outside.copied().all(|byte| byte == 0), "page {n:#x}, struck at step {strike_at}");
+        }
+    }
+}
+
 /// T04 by force: a second thread rewrites header and pieces all the time.
 #[test]
 fn the_sender_rewrites_at_full_speed() {
