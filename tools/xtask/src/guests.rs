@@ -58,6 +58,11 @@ impl Guests {
         self.dir.join("dom0.cpio")
     }
 
+    /// A DomU's root, which Dom0's root also holds.
+    pub fn domu(&self) -> PathBuf {
+        self.dir.join("domu.cpio")
+    }
+
     /// Dom0's root with more files, written to `to`: Linux unpacks one archive behind the other.
     pub fn initrd_with(&self, more: &Root, to: &Path) -> Result<()> {
         let mut archive = fs::read(self.initrd())?;
@@ -126,6 +131,7 @@ fn build(dir: &Path, kernel_suite: &str) -> Result<()> {
 
     eprintln!("guests: packing the roots of Dom0 and DomU");
     let domu = domu(&root, &modules)?.pack()?;
+    fs::write(dir.join("domu.cpio"), &domu)?;
     let dom0 = dom0(&root, &modules, fs::read(dir.join("Image"))?, domu)?.pack()?;
     fs::write(dir.join("dom0.cpio"), dom0)?;
     let versions = kernel.iter().chain(&userland).filter_map(|deb| Some(format!("{}\n", deb.file_name()?.display())));

@@ -8,6 +8,7 @@ mod console;
 mod coverage;
 mod demo;
 mod doctor;
+mod dom0less;
 mod firmware;
 mod guests;
 mod headers;

@@ -6,6 +6,7 @@ mod bad_boot;
 mod block;
 mod boards;
 mod boot;
+mod dom0less;
 mod firmware;
 mod gicv2;
 mod lifecycle;
@@ -62,6 +63,7 @@ pub fn all() -> Vec<Scenario> {
         memory::ALL,
         txcopy::ALL,
         tools::ALL,
+        dom0less::ALL,
         firmware::ALL,
         bad_boot::ALL,
     ];

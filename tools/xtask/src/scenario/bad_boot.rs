@@ -2,7 +2,7 @@
 
 use super::{Scenario, Setup};
 use crate::console::Machine;
-use crate::{host, qemu};
+use crate::qemu;
 use anyhow::{Context, Result, ensure};
 use std::fs;
 
@@ -40,26 +40,14 @@ fn damaged_kernel(setup: &mut Setup) -> Result<()> {
 /// Gives the machine its own device tree with `old` overwritten by `new`.
 fn patch_device_tree(setup: &mut Setup, old: &[u8], new: &[u8]) -> Result<()> {
     let file = setup.scratch.join("patched.dtb");
-    let machine = format!("dumpdtb={}", file.display());
-    host::output(qemu::command(&setup.options, &setup.hypervisor, &setup.modules)?.args(["-nographic", "-M", &machine]))?;
+    qemu::dump_tree(&setup.options, &setup.hypervisor, &setup.modules, &file)?;
     let mut tree = fs::read(&file)?;
     let found: Vec<_> = tree.windows(old.len()).enumerate().filter(|(_, bytes)| *bytes == old).map(|(at, _)| at).collect();
     ensure!(!found.is_empty(), "the machine's device tree has no {}", String::from_utf8_lossy(old));
     found.into_iter().for_each(|at| tree[at..at + new.len()].copy_from_slice(new));
-    fs::write(&file, without_padding(tree)?)?;
+    fs::write(&file, tree)?;
     setup.options.qemu = vec!["-dtb".into(), file.display().to_string()];
     Ok(())
-}
-
-/// A flattened tree without what follows its last block, the strings: QEMU dumps a mebibyte, and more than doubles what it is given.
-fn without_padding(mut tree: Vec<u8>) -> Result<Vec<u8>> {
-    let field =
-        |tree: &[u8], at: usize| Ok::<_, anyhow::Error>(u32::from_be_bytes(tree.get(at..at + 4).context("no device tree")?.try_into()?));
-    let (strings, size) = (field(&tree, 12)?, field(&tree, 32)?);
-    let end = strings.checked_add(size).context("no device tree")?;
-    tree.truncate(end as usize);
-    tree.get_mut(4..8).context("no device tree")?.copy_from_slice(&end.to_be_bytes());
-    Ok(tree)
 }
 
 /// The last lines that the hypervisor says name one of the `reasons`; Dom0 does not come up.
