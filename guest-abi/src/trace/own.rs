@@ -1,7 +1,7 @@
-//! Trace events of Xenolith's own, in a subclass of [`TRC_HVM`](super::TRC_HVM) that Xen does not use.
+//! Trace events of Xenolith's own, in a subclass of [`TRC_HW`](super::TRC_HW) that Xen does not use.
 
 /// The subclass.
-pub const TRC_XENOLITH: u32 = 0x0008_8000;
+pub const TRC_XENOLITH: u32 = 0x0080_4000;
 /// An event was sent: sender << 16 | receiver, port of the sender, port of the receiver (0: nobody listens).
 pub const TRC_XENOLITH_EVENT: u32 = TRC_XENOLITH + 1;
 /// An interrupt was made pending for a vCPU: domain << 16 | id, INTID.

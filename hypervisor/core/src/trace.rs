@@ -125,20 +125,27 @@ impl Trace {
     }
 
     /// Starts, with the pages of `info` (zeroed, enough of them: [`info_pages`](Self::info_pages)) and those of each CPU's ring, which are kept
-    /// for good. `false`: another CPU was faster.
-    pub fn start(&self, info: Mfn, rings: Vec<Vec<Mfn>>) -> bool {
+    /// for good.
+    ///
+    /// # Errors
+    /// `ENOMEM`; `EBUSY`: another CPU was faster.
+    pub fn start(&self, info: Mfn, rings: Vec<Vec<Mfn>>) -> Result<(), Errno> {
+        let pages = rings.first().map_or(0, Vec::len) as u32;
+        let info_pages = info::pages(rings.len() as u32, pages);
+        let mut locked = Vec::new();
+        locked.try_reserve_exact(rings.len()).map_err(|_| Errno::ENOMEM)?;
         let mut made = false;
         self.buffers.call_once(|| {
             made = true;
-            let pages = rings.first().map_or(0, Vec::len) as u32;
             info::write(self.machine, info.address(), pages, &rings);
-            let info_pages = info::pages(rings.len() as u32, pages);
-            Buffers { info, info_pages, pages, rings: rings.into_iter().map(|ring| Lock::new(Ring::new(ring))).collect() }
+            locked.extend(rings.into_iter().map(|ring| Lock::new(Ring::new(ring))));
+            Buffers { info, info_pages, pages, rings: locked }
         });
-        if made {
-            self.on.store(true, Ordering::Release);
+        if !made {
+            return Err(Errno::EBUSY);
         }
-        made
+        self.on.store(true, Ordering::Release);
+        Ok(())
     }
 
     /// How many pages a description of `cpus` rings of `pages` pages takes, which must follow each other.

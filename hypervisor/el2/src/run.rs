@@ -6,7 +6,6 @@ use alloc::sync::Arc;
 use core::arch::asm;
 use core::sync::atomic::Ordering;
 
-use guest_abi::trace::TRC_HVM_VMENTRY;
 use xenolith_core::addr::CpuId;
 use xenolith_core::domain::Domain;
 use xenolith_core::hypervisor::Hypervisor;
@@ -64,12 +63,10 @@ impl Runner {
         self.hv.sched.cpu_online(self.cpu, self.hv.now());
         self.interrupts.enable();
         loop {
-            if !self.pick() {
-                self.idle();
-            } else if self.hv.trace.is_on() {
-                self.run_guest::<true>();
+            if self.pick() {
+                self.run_guest();
             } else {
-                self.run_guest::<false>();
+                self.idle();
             }
         }
     }
@@ -130,22 +127,25 @@ impl Runner {
         true
     }
 
-    /// Enters the guest until another decision is due. `TRACED`: and records it. Who starts a trace asks every CPU for the scheduler, so
-    /// that a loop without one need not look.
-    fn run_guest<const TRACED: bool>(&mut self) {
+    /// Enters the guest until another decision is due.
+    fn run_guest(&mut self) {
+        // Who starts a trace asks every CPU for the scheduler: nothing is missed by looking here alone.
+        let traced = self.hv.trace.is_on();
         loop {
             let Some(loaded) = &mut self.loaded else { return };
             if loaded.domain.vgic.is_dirty(loaded.vcpu.id) {
                 loaded.fill(self.hv);
             }
-            if TRACED {
-                self.hv.trace.record(TRC_HVM_VMENTRY, || []);
+            if traced {
+                traced::entry(self.hv);
             }
             let exit = vectors::enter_guest(loaded.context());
-            let after = if TRACED { self.handle_traced(exit) } else { self.handle(exit) };
+            if traced {
+                self.trace_exit(exit);
+            }
+            let after = self.handle(exit);
             match self.hv.sched.asked(self.cpu) {
                 _ if after == After::Reschedule => return,
-                Asked::Nothing if TRACED && !self.hv.trace.is_on() => return,
                 Asked::Nothing => {}
                 Asked::Deadline => self.set_deadline(),
                 Asked::Schedule => return,

@@ -46,6 +46,8 @@ impl Hypervisor {
     }
 
     /// Xenconsoled has read from a domain's UART or written to it.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn uart_ring_moved(&self, domain: &Domain) {
         if let Some(uart) = domain.uart.get() {
             self.apply_uart(domain, &uart.ring_moved(self.machine));

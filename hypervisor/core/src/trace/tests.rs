@@ -20,7 +20,7 @@ fn bed(pages: u64) -> Bed {
     let machine = FakeMachine::leak(BASE << 12, pages as usize + 1);
     let trace = Trace::new(machine);
     let ring: Vec<_> = (1..=pages).rev().map(|n| Mfn(BASE + n)).collect();
-    assert!(trace.start(Mfn(BASE), vec![ring.clone()]));
+    trace.start(Mfn(BASE), vec![ring.clone()]).unwrap();
     Bed { machine, trace, pages: ring }
 }
 
@@ -182,8 +182,8 @@ fn buffers_are_made_once() {
     let trace = Trace::new(machine);
     assert_eq!((trace.check_size(0), trace.check_size(1), trace.enable()), (Err(Errno::EINVAL), Ok(()), Err(Errno::EINVAL)));
     assert_eq!(trace.info(), Info { mfn: 0, size: 0, events: TRC_ALL });
-    assert!(trace.start(Mfn(BASE), vec![vec![Mfn(BASE + 1)], vec![Mfn(BASE + 2)]]));
-    assert!(!trace.start(Mfn(BASE + 3), vec![]));
+    trace.start(Mfn(BASE), vec![vec![Mfn(BASE + 1)], vec![Mfn(BASE + 2)]]).unwrap();
+    assert_eq!(trace.start(Mfn(BASE + 3), vec![]), Err(Errno::EBUSY));
     assert_eq!(
         (trace.check_size(0), trace.check_size(1), trace.check_size(2)),
         (Err(Errno::EINVAL), Err(Errno::EBUSY), Err(Errno::EINVAL))

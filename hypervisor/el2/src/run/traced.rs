@@ -1,16 +1,27 @@
 //! Exits and interrupts as the trace has them.
 
 use guest_abi::trace::own::{EXIT_IRQ, EXIT_REASONS, EXIT_SERROR};
-use guest_abi::trace::{TRC_HVM_VMEXIT64, TRC_HVM_VMMCALL, TRC_HW_IRQ_HANDLED};
-use xenolith_core::exit::{Exit, RawExit, Vector};
+use guest_abi::trace::{TRC_HVM_VMENTRY, TRC_HVM_VMEXIT64, TRC_HVM_VMMCALL, TRC_HW_IRQ_HANDLED};
+use xenolith_core::exit::{HYPERCALL_TAG, RawExit, Vector};
+use xenolith_core::hypervisor::Hypervisor;
 
-use super::{After, Runner};
+use super::Runner;
+
+/// The exception class of `hvc`, executed in AArch64.
+const HVC64: u32 = 0x16;
+
+/// Records that the vCPU is entered.
+#[cold]
+#[inline(never)]
+pub(super) fn entry(hv: &Hypervisor) {
+    hv.trace.record(TRC_HVM_VMENTRY, || []);
+}
 
 impl Runner {
-    /// Records an exit, then does what it asks for.
+    /// Records an exit, and tells Dom0 if that is due.
     #[cold]
     #[inline(never)]
-    pub(super) fn handle_traced(&mut self, raw: RawExit) -> After {
+    pub(super) fn trace_exit(&mut self, raw: RawExit) {
         let trace = &self.hv.trace;
         if let Some(loaded) = &mut self.loaded {
             let reason = match raw.vector {
@@ -20,13 +31,12 @@ impl Runner {
             };
             let context = loaded.context();
             trace.record(TRC_HVM_VMEXIT64, || [reason, context.pc as u32, (context.pc >> 32) as u32]);
-            if Exit::decode(raw) == Exit::Hypercall {
+            // Not by `Exit::decode`: with a second caller it would not be inlined where it matters.
+            if reason == HVC64 && raw.esr & 0xffff == HYPERCALL_TAG {
                 trace.record(TRC_HVM_VMMCALL, || [context.x[16] as u32, context.x[0] as u32, context.x[1] as u32]);
             }
         }
-        let after = self.handle(raw);
         self.hv.tell_of_trace();
-        after
     }
 
     /// Takes a physical interrupt, and records it.

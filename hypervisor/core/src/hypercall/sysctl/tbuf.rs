@@ -67,9 +67,7 @@ fn make(hv: &Hypervisor, pages: u32) -> Result<(), Errno> {
         }
         rings.push(ring);
     }
-    if !hv.trace.start(info, rings) {
-        return Err(Errno::EBUSY);
-    }
+    hv.trace.start(info, rings)?;
     taken.pages.clear();
     log::info!("trace: {pages} pages for each of {cpus} CPUs");
     Ok(())
