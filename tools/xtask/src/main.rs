@@ -22,6 +22,7 @@ mod run;
 mod scenario;
 mod test;
 mod toolchain;
+mod trace;
 mod xl;
 
 use anyhow::Result;
@@ -70,6 +71,8 @@ enum Task {
     Bench(bench::Options),
     /// Run what CI runs; the last line is the summary
     Test(test::Options),
+    /// Make a timeline for ui.perfetto.dev of a file that Debian's xentrace wrote in Dom0
+    Trace(trace::Options),
     /// Show which lines of the hypervisor's core its host tests run; fails below 90 %
     Coverage,
     /// The same as `test`
@@ -105,6 +108,7 @@ fn perform(task: Task) -> Result<()> {
         }
         Task::Run { options, cmd } => run::run(options, cmd.as_deref()),
         Task::Demo { options } => demo::demo(&options),
+        Task::Trace(options) => trace::trace(&options),
         Task::Coverage => coverage::coverage(),
         Task::Bench(options) => bench::bench(&options),
         Task::Test(options) | Task::Ci(options) => test::test(&options),

@@ -13,6 +13,7 @@ mod lifecycle;
 mod memory;
 mod network;
 mod tools;
+mod trace;
 mod txcopy;
 mod vcpus;
 
@@ -64,6 +65,7 @@ pub fn all() -> Vec<Scenario> {
         txcopy::ALL,
         tools::ALL,
         dom0less::ALL,
+        trace::ALL,
         firmware::ALL,
         bad_boot::ALL,
     ];
