@@ -2,7 +2,7 @@
 //!
 //! Each answer is a line `ABI <subject>.<operation> <answer>`; `cargo xtask test abi` compares those of Debian's Xen with those of
 //! Xenolith. Only [`runtime`] touches the machine; a subject is one file of safe code and one line in [`subjects::ALL`] for a domain on
-//! its own, or in [`pair::ALL`] for Dom0 and the domains of the same image that it builds.
+//! its own, in [`subjects::MISUSE`] for one that is started for that subject alone, or in [`pair::ALL`] for Dom0 and the domains of the same image that it builds.
 
 #![no_std]
 #![no_main]
@@ -21,9 +21,11 @@ use runtime::platform::{Role, role};
 fn main() -> ! {
     if role() == Role::Dom0 {
         pair::books::warm_up();
-        verdict::run(pair::ALL, &pair::books::Watch);
+        verdict::run(pair::ALL, |_| true, &pair::books::Watch);
+    } else if subjects::MISUSE.iter().any(|subject| runtime::platform::is_asked_for(subject.name)) {
+        verdict::run(subjects::MISUSE, runtime::platform::is_asked_for, &verdict::Nothing);
     } else {
-        verdict::run(subjects::ALL, &verdict::Nothing);
+        verdict::run(subjects::ALL, |_| true, &verdict::Nothing);
     }
     runtime::power_off()
 }

@@ -42,6 +42,21 @@ impl Display for Status {
     }
 }
 
+/// A name of several words, as one.
+struct Word<T>(T);
+
+impl<T: Display> Display for Word<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        struct Joined<'a, 'b>(&'a mut fmt::Formatter<'b>);
+        impl fmt::Write for Joined<'_, '_> {
+            fn write_str(&mut self, s: &str) -> fmt::Result {
+                s.chars().try_for_each(|c| fmt::Write::write_char(self.0, if c == ' ' { '_' } else { c }))
+            }
+        }
+        fmt::Write::write_fmt(&mut Joined(f), format_args!("{}", self.0))
+    }
+}
+
 /// The return code of a hypercall, or any other number that is worth telling in decimal.
 pub struct Rc(pub i64);
 
@@ -54,7 +69,7 @@ impl Display for Rc {
 impl Test {
     /// Records the answer to one operation.
     pub fn answer(&mut self, operation: impl Display, answer: impl Display) {
-        console::line(format_args!("ABI {}.{operation} {answer}", self.name));
+        console::line(format_args!("ABI {}.{} {answer}", self.name, Word(operation)));
     }
 
     /// Records a return code.
@@ -112,10 +127,10 @@ impl Around for Nothing {
     fn after(&self, _test: &mut Test, _before: ()) {}
 }
 
-/// Runs the subjects and prints the summary.
-pub fn run<A: Around>(subjects: &[Subject], around: &A) {
+/// Runs those subjects that are `wanted` and prints the summary.
+pub fn run<A: Around>(subjects: &[Subject], wanted: impl Fn(&str) -> bool, around: &A) {
     let mut counts = [0_u32; 4];
-    for subject in subjects {
+    for subject in subjects.iter().filter(|subject| wanted(subject.name)) {
         console::line(format_args!("BEGIN {}", subject.name));
         console::flush();
         let mut test = Test { name: subject.name, verdict: Verdict::Success };

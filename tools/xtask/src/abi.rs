@@ -1,10 +1,11 @@
 //! `cargo xtask test abi`: the answers of test domains on Xenolith against those on Debian's Xen.
 //!
-//! The same image runs in two modes: as a DomU that xl makes (with `--gic 2`, on a GICv2), and as Dom0, which builds further domains of
-//! it. Xen's answers are kept in `tests/guests/golden`, a file per mode; `--renew` asks Xen again. A difference fails unless
+//! The same image runs in three modes: as a DomU that xl makes (with `--gic 2`, on a GICv2), as one DomU after another that does one kind
+//! of misuse, and as Dom0, which builds further domains of it. Xen's answers are kept in `tests/guests/golden`, a file per mode; `--renew` asks Xen again. A difference fails unless
 //! `expected-differences.txt` lists it with our answer and a reason. What is not an answer but a test with a verdict of its own (races, tx
 //! copy, which Xen lacks) is counted as it says.
 
+mod catalogue;
 mod said;
 mod table;
 
@@ -20,9 +21,23 @@ use std::path::{Path, PathBuf};
 use table::{Table, Tally};
 
 const CONFIG: &str = "name = 'abi'\nkernel = '/guest/abi.img'\nmemory = 32\nvcpus = 2\n";
-/// Runs the domain and shows what it said once it is gone, so that no other voice breaks a line; then the hypervisor's books.
-const RUN: &str = "xl create /guest/abi.cfg; i=0; while xl domid abi >/dev/null 2>&1 && [ $i -lt 120 ]; do sleep 1; i=$((i+1)); done; \
+/// Runs the domain, with the argument that stands for `ARGUMENT`, and shows what it said once it is gone, so that no other voice breaks
+/// a line; then the hypervisor's books.
+const RUN: &str = "rm -f /var/log/xen/console/guest-abi.log; xl create /guest/abi.cfg ARGUMENT; i=0; \
+    while xl domid abi >/dev/null 2>&1 && [ $i -lt 120 ]; do sleep 1; i=$((i+1)); done; \
     cat /var/log/xen/console/guest-abi.log; xl debug-keys A; xl dmesg | sed -n 's/^(XEN) AUDIT/AUDIT/p' | tail -1";
+/// The subjects that have a domain each: `subjects::MISUSE` of the test domain.
+const MISUSE: [&str; 9] = [
+    "misuse_grants",
+    "misuse_unmaps",
+    "misuse_copies",
+    "grant_races",
+    "misuse_events",
+    "misuse_memory",
+    "misuse_calls",
+    "misuse_registers",
+    "exhaust",
+];
 /// Seconds that the domains without Linux may take on a slow machine.
 const PAIR: u64 = 400;
 
@@ -33,20 +48,27 @@ enum Mode {
     DomU,
     /// The same on a GICv2.
     GicV2,
+    /// As DomUs, each for one subject of misuse.
+    Misuse,
     /// As Dom0, which builds its peers.
     Pair,
 }
 
 impl Mode {
-    /// What there is for a version of the interrupt controller.
-    fn all(gic: u32) -> &'static [Self] {
-        if gic == 2 { &[Self::GicV2] } else { &[Self::DomU, Self::Pair] }
+    /// What there is for a version of the interrupt controller; misuse only if `all` is asked for.
+    fn all(gic: u32, all: bool) -> &'static [Self] {
+        match (gic, all) {
+            (2, _) => &[Self::GicV2],
+            (_, false) => &[Self::DomU, Self::Pair],
+            (_, true) => &[Self::DomU, Self::Misuse, Self::Pair],
+        }
     }
 
     fn name(self) -> &'static str {
         match self {
             Self::DomU => "domu",
             Self::GicV2 => "gicv2",
+            Self::Misuse => "misuse",
             Self::Pair => "pair",
         }
     }
@@ -101,8 +123,9 @@ fn run(renew: bool, all: bool, gic: u32) -> Result<Tally> {
         listed = listed.lines().filter(|line| !line.starts_with("vgic.")).map(|line| format!("{line}\n")).collect();
         listed += &fs::read_to_string(folder().join("expected-differences-gicv2.txt"))?;
     }
-    let mut table = Table::new(&listed)?;
-    for &mode in Mode::all(gic) {
+    let catalogue = fs::read_to_string(folder().join("misuse.txt"))?;
+    let mut table = Table::new(&listed, &catalogue)?;
+    for &mode in Mode::all(gic, all) {
         let xen = suite.golden(mode, renew)?;
         let others = if all { OTHERS.as_slice() } else { &[] };
         for variant in GATE.iter().chain(others) {
@@ -147,12 +170,19 @@ impl Suite {
     fn ask(&self, hypervisor: &Path, mode: Mode, smp: u32) -> Result<Said> {
         let log = scratch()?.join(format!("{}-{}-{smp}.log", mode.name(), hypervisor.file_stem().unwrap_or_default().to_string_lossy()));
         match mode {
-            Mode::DomU | Mode::GicV2 => {
+            Mode::DomU | Mode::GicV2 | Mode::Misuse => {
                 let gic = if mode == Mode::GicV2 { 2 } else { 3 };
                 let options = Options { smp, gic, ..Options::default() };
                 let mut machine = Machine::start(qemu::command(&options, hypervisor, &self.linux)?, &log)?;
-                let said = machine.wait_for_dom0(240).and_then(|()| machine.sh(RUN, 200));
-                said.and_then(|said| Said::listen(&said)).with_context(|| machine.tail())
+                let subjects = if mode == Mode::Misuse { MISUSE.as_slice() } else { &[""] };
+                let mut all = Said::default();
+                let mut said = machine.wait_for_dom0(240);
+                for subject in subjects {
+                    let argument = if subject.is_empty() { String::new() } else { format!("\"extra='subject={subject}'\"") };
+                    let run = RUN.replace("ARGUMENT", &argument);
+                    said = said.and_then(|()| machine.sh(&run, 200)).and_then(|said| Said::listen(&said)).map(|said| all.add(said));
+                }
+                said.with_context(|| machine.tail()).map(|()| all)
             }
             Mode::Pair => {
                 // Two vCPUs even on one CPU: races are of the domain's making.
@@ -192,6 +222,7 @@ fn golden_file(guests: &Guests, mode: Mode) -> Result<PathBuf> {
     let mode = match mode {
         Mode::DomU => "",
         Mode::GicV2 => "-gicv2",
+        Mode::Misuse => "-misuse",
         Mode::Pair => "-pair",
     };
     Ok(folder().join("golden").join(format!("xen-{name}{mode}.txt")))

@@ -1,6 +1,6 @@
 //! Which domain this is, and what of its address map depends on that.
 
-use super::hypercall;
+use super::{hypercall, page, page::Page};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use guest_abi::arch_arm::{GUEST_GICV3_GICD_BASE, GUEST_GICV3_GICR0_BASE};
 use guest_abi::version::{FeatureInfo, XENVER_GET_FEATURES};
@@ -31,6 +31,8 @@ const DOM0_WINDOW: u64 = 0x100_0000;
 const DOMU_WINDOW: u64 = 0x3_8000;
 
 static ROLE: AtomicU64 = AtomicU64::new(0);
+/// Where the device tree is; 0: there is none.
+static DEVICE_TREE: AtomicU64 = AtomicU64::new(0);
 
 /// Finds out. `x0` is what the boot CPU was started with.
 pub fn init(x0: u64) {
@@ -42,6 +44,20 @@ pub fn init(x0: u64) {
         (false, false) => 0,
     };
     ROLE.store(role, Relaxed);
+    DEVICE_TREE.store(if role == 0 { x0 } else { 0 }, Relaxed);
+}
+
+/// Whether the domain was started with the argument `subject=NAME`: somewhere in its device tree this text stands alone.
+pub fn is_asked_for(name: &str) -> bool {
+    let start = DEVICE_TREE.load(Relaxed);
+    if start == 0 {
+        return false;
+    }
+    let byte = |at: u64| Page::of_image(at & !(page::SIZE - 1)).read8(at % page::SIZE);
+    // The second word is its size.
+    let size = (4..8).fold(0, |size, n| size << 8 | u64::from(byte(start + n)));
+    let text = || b"subject=".iter().chain(name.as_bytes()).chain(b"\0").copied();
+    (start..start + size.min(0x1_0000)).any(|at| (at..).zip(text()).all(|(at, wanted)| byte(at) == wanted))
 }
 
 /// What this domain is.

@@ -95,6 +95,8 @@ extern "C" fn on_exception(frame: &mut Frame, kind: u64) {
         this.elr.store(frame.elr, Relaxed);
         this.faulted.store(1, Relaxed);
         frame.elr = resume;
+        // An illegal return has set PSTATE.IL.
+        frame.spsr &= !(1 << 20);
         return;
     }
     console::line(format_args!(

@@ -1,6 +1,7 @@
 //! `grant_table_op` of a domain on its own table: grants to itself, and the refusals of misuse G01, G02, G05, G09 to G11, G15, G21,
 //! G24, G27, G28.
 
+use super::granter::{Granter, TABLE};
 use crate::runtime::page::Page;
 use crate::runtime::{hypercall, probe, probe::Outcome, unmapped};
 use crate::verdict::{Rc, Status, Test};
@@ -8,53 +9,23 @@ use guest_abi::grant_table::*;
 use guest_abi::memory::{AddToPhysmap, XENMAPSPACE_GRANT_TABLE, XENMEM_ADD_TO_PHYSMAP};
 use guest_abi::xen::{DOMID_SELF, hypercall::GRANT_TABLE_OP};
 
-/// Where the table is mapped, and where grants are.
-const TABLE: u64 = 0x3_8000;
+/// Where grants are mapped.
 const TARGET: u64 = 0x3_8800;
-
-/// This domain's id as an event channel tells it: a grant must name its grantee.
-fn own_id() -> u16 {
-    use guest_abi::event_channel::*;
-    let mut port = AllocUnbound { dom: DOMID_SELF, remote_dom: DOMID_SELF, port: 0 };
-    hypercall::event(EVTCHNOP_ALLOC_UNBOUND, &mut port);
-    let mut status = Status { dom: DOMID_SELF, port: port.port, ..Default::default() };
-    hypercall::event(EVTCHNOP_STATUS, &mut status);
-    hypercall::event(EVTCHNOP_CLOSE, &mut Close { port: port.port });
-    status.binding as u16
-}
 
 pub fn run(test: &mut Test) {
     before_the_table(test);
     let mut args = AddToPhysmap { domid: DOMID_SELF, size: 0, space: XENMAPSPACE_GRANT_TABLE, idx: 0, gpfn: TABLE };
     expect_eq!(test, "table", hypercall::memory(XENMEM_ADD_TO_PHYSMAP, &mut args), 0);
-    let own = own_id();
-    if own == 0 || own >= 0x7ff0 {
-        return test.error("own_id", own);
+    let Some(granter) = Granter::new() else { return test.error("table", "gone") };
+    if granter.own == 0 || granter.own >= 0x7ff0 {
+        return test.error("own_id", granter.own);
     }
     sizes(test);
     versions(test);
     swaps(test);
-    let granter = Granter { table: Page::window(TABLE), own };
     copies(test, &granter);
     maps(test, &granter);
     flushes(test);
-}
-
-struct Granter {
-    table: Page,
-    own: u16,
-}
-
-impl Granter {
-    fn entry(&self, reference: u32, flags: u16, domid: u16, frame: u64) {
-        let at = u64::from(reference) * 8;
-        self.table.write32(at + 4, frame as u32);
-        self.table.write16(at + 2, domid);
-        self.table.write16(at, flags);
-    }
-    fn flags(&self, reference: u32) -> u16 {
-        self.table.read16(u64::from(reference) * 8)
-    }
 }
 
 fn before_the_table(test: &mut Test) {

@@ -47,6 +47,22 @@ fn reserve(cmd: u64, gfns: &[u64], order: u32, flags: u32, domid: u16) -> i64 {
     hypercall::memory(cmd, &mut args)
 }
 
+/// Gives the domain a page at `gfn`; how many that were.
+pub(super) fn populate(gfn: u64) -> i64 {
+    one(XENMEM_POPULATE_PHYSMAP, gfn)
+}
+
+/// Gives the page at `gfn` back; how many that were.
+pub(super) fn decrease(gfn: u64) -> i64 {
+    one(XENMEM_DECREASE_RESERVATION, gfn)
+}
+
+fn one(cmd: u64, gfn: u64) -> i64 {
+    let mut list = [gfn];
+    let extent_start = hypercall::address(&mut list);
+    hypercall::memory(cmd, &mut MemoryReservation { extent_start, nr_extents: 1, domid: DOMID_SELF, ..Default::default() })
+}
+
 fn reservations(test: &mut Test) {
     let own = Page::take_aligned(4);
     let (decrease, populate) = (XENMEM_DECREASE_RESERVATION, XENMEM_POPULATE_PHYSMAP);

@@ -5,7 +5,7 @@ use crate::verdict::Test;
 use core::fmt;
 
 /// A register by its encoding, as in the manual: `S3_0_C0_C0_5`.
-struct Name(u16);
+pub struct Name(pub u16);
 
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 pub type Answers = BTreeMap<String, String>;
 
 /// What the domains of one boot said.
+#[derive(Default)]
 pub struct Said {
     /// Answers to compare.
     pub answers: Answers,
@@ -24,9 +25,17 @@ pub fn stored(text: &str) -> Answers {
 }
 
 impl Said {
+    /// Adds what another domain said.
+    pub fn add(&mut self, other: Self) {
+        self.answers.extend(other.answers);
+        self.successes += other.successes;
+        self.skips += other.skips;
+        self.complaints.extend(other.complaints);
+    }
+
     /// Understands a console. An error if the domain did not come to its end: then the last line says where it was.
     pub fn listen(console: &str) -> Result<Self> {
-        let mut said = Self { answers: Answers::new(), successes: 0, skips: 0, complaints: Vec::new() };
+        let mut said = Self::default();
         let (mut times, mut subject, mut ended) = (BTreeMap::<&str, u32>::new(), "the start", false);
         for line in console.lines().map(str::trim_end) {
             let (word, rest) = line.split_once(' ').unwrap_or((line, ""));

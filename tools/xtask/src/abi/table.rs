@@ -1,5 +1,6 @@
 //! Both hypervisors' answers side by side: what is the same, what is explained, what is wrong; as a page to read.
 
+use super::catalogue::Catalogue;
 use super::said::{Answers, Said};
 use anyhow::{Context, Result};
 use std::collections::BTreeSet;
@@ -22,21 +23,23 @@ pub struct Tally {
 pub struct Table<'a> {
     expected: Vec<Listed<'a>>,
     used: BTreeSet<&'a str>,
+    catalogue: Catalogue<'a>,
     tally: Tally,
     markdown: String,
     html: String,
 }
 
 impl<'a> Table<'a> {
-    /// An empty one. `listed`: the file of expected differences.
-    pub fn new(listed: &'a str) -> Result<Self> {
+    /// An empty one. `listed`: the file of expected differences; `catalogue`: that of the misuse catalogue.
+    pub fn new(listed: &'a str, catalogue: &'a str) -> Result<Self> {
         let expected = expectations(listed)?;
-        Ok(Self { expected, used: BTreeSet::new(), tally: Tally::default(), markdown: String::new(), html: String::new() })
+        let catalogue = Catalogue::new(catalogue)?;
+        Ok(Self { expected, used: BTreeSet::new(), catalogue, tally: Tally::default(), markdown: String::new(), html: String::new() })
     }
 
     /// Adds what was said in one boot; says on this console what is wrong.
     pub fn compare(&mut self, boot: &str, xen: &Answers, ours: &Said) {
-        self.title(boot);
+        self.heading(boot, ["operation", "Xen", "Xenolith", ""]);
         let none = String::from("no answer");
         let names: BTreeSet<_> = xen.keys().chain(ours.answers.keys()).collect();
         for name in names {
@@ -58,6 +61,7 @@ impl<'a> Table<'a> {
                     "DIFFERENT".into()
                 }
             };
+            self.catalogue.count(name);
             self.row([name, theirs, our, &verdict]);
         }
         let own = format!("{} succeeded, {} skipped, {} complaints", ours.successes, ours.skips, ours.complaints.len());
@@ -77,9 +81,14 @@ impl<'a> Table<'a> {
     }
 
     /// Writes `table.md` and `table.html`.
-    pub fn write(self, folder: &Path) -> Result<Tally> {
+    pub fn write(mut self, folder: &Path) -> Result<Tally> {
         for listed in self.expected.iter().filter(|listed| !self.used.contains(listed.name)) {
             println!("expected-differences.txt: nothing differs as listed for {}", listed.name);
+        }
+        println!("{}", self.catalogue.summary());
+        self.heading("The misuse catalogue", ["row", "what", "after", "tests"]);
+        for row in core::mem::take(&mut self.catalogue).rows() {
+            self.row([row.name, row.what, row.source, &row.tests()]);
         }
         let Tally { passed, failed, skipped } = self.tally;
         let summary = format!("{passed} passed, {failed} failed, {skipped} skipped or explained.");
@@ -93,10 +102,10 @@ impl<'a> Table<'a> {
         Ok(self.tally)
     }
 
-    fn title(&mut self, boot: &str) {
-        let _ = write!(self.markdown, "\n## {boot}\n\n| operation | Xen | Xenolith | |\n|---|---|---|---|\n");
+    fn heading(&mut self, title: &str, columns: [&str; 4]) {
+        let _ = write!(self.markdown, "\n## {title}\n\n| {} |\n|---|---|---|---|\n", columns.join(" | "));
         let end = if self.html.is_empty() { "" } else { "</table>" };
-        let _ = write!(self.html, "{end}<h2>{boot}</h2><table><tr><th>operation<th>Xen<th>Xenolith<th>");
+        let _ = write!(self.html, "{end}<h2>{title}</h2><table><tr><th>{}", columns.join("<th>"));
     }
 
     fn row(&mut self, cells: [&str; 4]) {
@@ -125,7 +134,7 @@ fn expectations(text: &str) -> Result<Vec<Listed<'_>>> {
 }
 
 /// Whether `name` fits `pattern`, in which `*` stands for anything.
-fn matches(pattern: &str, name: &str) -> bool {
+pub fn matches(pattern: &str, name: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == name,
         Some((start, rest)) => name
@@ -154,7 +163,7 @@ mod tests {
 
     #[test]
     fn differences_are_failures_unless_explained() {
-        let mut table = Table::new("# why\na.x* | 2 | because\n").unwrap();
+        let mut table = Table::new("# why\na.x* | 2 | because\n", "").unwrap();
         let xen = Said::listen("ABI a.same 1\nABI a.xy 1\nABI a.other 1\nSUMMARY").unwrap().answers;
         table.compare("boot", &xen, &Said::listen("ABI a.same 1\nABI a.xy 2\nABI a.other 2\nFAIL b\nTEST c success\nSUMMARY").unwrap());
         assert_eq!((table.tally.passed, table.tally.failed, table.tally.skipped), (2, 2, 1));
