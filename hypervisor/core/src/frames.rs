@@ -12,6 +12,8 @@ mod account;
 mod audit;
 mod buddy;
 mod frame;
+#[cfg(all(test, loom))]
+pub(crate) mod memory_order;
 #[cfg(test)]
 mod tests;
 

@@ -13,7 +13,7 @@ use crate::machine::Machine;
 use crate::policy::Policy;
 use crate::sched::{Nanos, SchedId, Scheduler};
 use crate::trace::Trace;
-use crate::vcpu::{BLOCKED, Vcpu};
+use crate::vcpu::Vcpu;
 use crate::vgic::HardwareGic;
 use crate::vpl011::Line;
 use alloc::format;
@@ -165,7 +165,7 @@ impl Hypervisor {
     }
 
     fn notice_by(&self, by: Option<SchedId>, vcpu: &Vcpu) {
-        if vcpu.flags() & BLOCKED != 0 && vcpu.clear(BLOCKED) & BLOCKED != 0 {
+        if vcpu.unblock() {
             self.wake_by(by, vcpu);
         } else if let Some(cpu) = vcpu.running_on() {
             // Its own CPU looks before it enters the guest; the kick is then nothing.

@@ -11,6 +11,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod addr;
+mod atomic;
 pub mod audit;
 pub mod boot;
 pub mod clock;

@@ -5,7 +5,7 @@
 //! implementations assert. Values are little endian. Atomic accesses must be naturally aligned.
 
 use crate::addr::{CpuId, MachineAddr, Mfn, Vmid};
-use core::sync::atomic::AtomicU64;
+use crate::atomic::AtomicU64;
 
 #[cfg(test)]
 pub mod fake;

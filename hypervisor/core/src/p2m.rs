@@ -9,6 +9,8 @@ mod audit;
 mod drain;
 mod edit;
 mod entry;
+#[cfg(all(test, loom))]
+mod memory_order;
 mod recent;
 mod table;
 #[cfg(test)]

@@ -13,6 +13,8 @@
 mod attachment;
 mod audit;
 mod channel;
+#[cfg(all(test, loom))]
+mod memory_order;
 mod plan;
 mod ring;
 #[cfg(test)]

@@ -4,12 +4,16 @@
 //! The scheduler looks at them under its own lock whenever it is told that something changed.
 
 use crate::addr::{CpuId, DomainId, Vmid};
+use crate::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
 use crate::context::VcpuContext;
 use crate::lock::Lock;
 use crate::sched::SchedId;
 use crate::vgic::GicCpuContext;
 use crate::vtimer::VTimer;
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::Ordering;
+
+#[cfg(all(test, loom))]
+mod memory_order;
 
 /// The vCPU waits for an event or interrupt (WFI, SCHEDOP_block, SCHEDOP_poll).
 pub const BLOCKED: u32 = 1 << 0;
@@ -93,6 +97,11 @@ impl Vcpu {
     /// Clears flags; returns what they were. The caller tells the scheduler when that makes it runnable.
     pub fn clear(&self, flags: u32) -> u32 {
         self.flags.fetch_and(!flags, Ordering::SeqCst)
+    }
+
+    /// Something is pending for it: it no longer waits. Whether it did; then the caller tells the scheduler.
+    pub fn unblock(&self) -> bool {
+        self.flags() & BLOCKED != 0 && self.clear(BLOCKED) & BLOCKED != 0
     }
 
     /// The physical CPU that runs it now.

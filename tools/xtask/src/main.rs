@@ -15,6 +15,7 @@ mod headers;
 mod host;
 mod image;
 mod initrd;
+mod loom;
 mod modules;
 mod qemu;
 mod report;
@@ -75,6 +76,8 @@ enum Task {
     Trace(trace::Options),
     /// Show which lines of the hypervisor's core its host tests run; fails below 90 %
     Coverage,
+    /// Run what is lock-free in the core in every order that the memory model allows
+    Loom,
     /// The same as `test`
     Ci(test::Options),
 }
@@ -110,6 +113,10 @@ fn perform(task: Task) -> Result<()> {
         Task::Demo { options } => demo::demo(&options),
         Task::Trace(options) => trace::trace(&options),
         Task::Coverage => coverage::coverage(),
+        Task::Loom => {
+            println!("{} models hold", loom::loom()?);
+            Ok(())
+        }
         Task::Bench(options) => bench::bench(&options),
         Task::Test(options) | Task::Ci(options) => test::test(&options),
     }

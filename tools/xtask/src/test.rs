@@ -1,7 +1,7 @@
 //! `cargo xtask test`: what CI runs. Formatting, lints, host tests, the image, and whole-machine scenarios.
 
 use crate::scenario::{self, Scenario};
-use crate::{abi, bench, guests, host, image, modules, qemu, toolchain};
+use crate::{abi, bench, guests, host, image, loom, modules, qemu, toolchain};
 use anyhow::{Context, Result, bail, ensure};
 use std::process::Command;
 use std::time::Instant;
@@ -34,12 +34,13 @@ const BOARDS: &str = "boards";
 /// A check of the source that needs no machine; `None` if the tool for it is not installed.
 type Check = (&'static str, fn() -> Result<Option<String>>);
 
-const CHECKS: [Check; 6] = [
+const CHECKS: [Check; 7] = [
     ("format", format),
     ("clippy", clippy),
     ("clippy, bare metal", clippy_bare),
     ("dependencies", dependencies),
     ("host tests", host_tests),
+    ("memory order", memory_order),
     ("image", release_image),
 ];
 
@@ -147,6 +148,10 @@ fn host_tests() -> Result<Option<String>> {
         output.lines().filter_map(|line| line.strip_prefix("test result: ok. ")?.split(' ').next()?.parse::<u32>().ok()).sum();
     ensure!(passed > 0, "cargo test ran no test");
     Ok(Some(format!("{passed} tests")))
+}
+
+fn memory_order() -> Result<Option<String>> {
+    Ok(Some(format!("{} models hold", loom::loom()?)))
 }
 
 fn release_image() -> Result<Option<String>> {

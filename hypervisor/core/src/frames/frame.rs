@@ -2,9 +2,10 @@
 
 use super::FrameInfo;
 use crate::addr::{Gfn, Mfn, Vmid};
+use crate::atomic::{AtomicU32, AtomicU64};
 use alloc::vec::Vec;
 use core::ops::Range;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::Ordering;
 
 /// What a page is used for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -2,7 +2,8 @@
 
 use super::{Machine, Power, SharedPage, Trigger};
 use crate::addr::{CpuId, MachineAddr, Mfn, Vmid};
-use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use crate::atomic::{AtomicU8, AtomicU32, AtomicU64};
+use core::sync::atomic::Ordering;
 use std::sync::Mutex;
 use std::vec::Vec;
 use std::{boxed::Box, vec};

@@ -11,7 +11,8 @@
 
 use super::entry::{Entry, order_at};
 use crate::addr::Gfn;
-use core::sync::atomic::{AtomicU64, Ordering, fence};
+use crate::atomic::{AtomicU64, fence};
+use core::sync::atomic::Ordering;
 
 /// Entries that are remembered, each at the place that its guest frame's 2 MiB have.
 const PLACES: usize = 8;
@@ -42,8 +43,8 @@ pub(super) struct Found {
 }
 
 impl Recent {
-    pub(super) const fn new() -> Self {
-        let places = [const { Place { tag: AtomicU64::new(NONE), entry: AtomicU64::new(0) } }; PLACES];
+    pub(super) fn new() -> Self {
+        let places = core::array::from_fn(|_| Place { tag: AtomicU64::new(NONE), entry: AtomicU64::new(0) });
         Self { turn: AtomicU64::new(0), places }
     }
 

@@ -11,9 +11,10 @@
 
 use super::{GuestPage, Pages};
 use crate::addr::{Gfn, Ipa, MachineAddr, Mfn, PAGE_SIZE};
+use crate::atomic::{AtomicU64, fence};
 use alloc::vec::Vec;
 use core::mem::offset_of;
-use core::sync::atomic::{AtomicU64, Ordering, fence};
+use core::sync::atomic::Ordering;
 use guest_abi::txcopy::{PacketHeader, RING_SENDER_WAITS, RingHeader, SLOT_MORE, Slot, TXCOPY_MIN_BUFFER};
 
 /// Words of a slot.
@@ -21,8 +22,8 @@ const SLOT_WORDS: usize = size_of::<Slot>() / 8;
 /// Slots of a page.
 const SLOTS_PER_PAGE: u32 = (PAGE_SIZE / size_of::<Slot>() as u64) as u32;
 /// Pairs of counts that are one word of the header: the receiver's `posted` and `event_at`, our `completed` and `flags`.
-const THEIRS: usize = offset_of!(RingHeader, posted) / 8;
-const OURS: usize = offset_of!(RingHeader, completed) / 8;
+pub(super) const THEIRS: usize = offset_of!(RingHeader, posted) / 8;
+pub(super) const OURS: usize = offset_of!(RingHeader, completed) / 8;
 const _: () = assert!(offset_of!(RingHeader, event_at) == 8 * THEIRS + 4 && offset_of!(RingHeader, flags) == 8 * OURS + 4);
 
 /// A ring: its pages, each referenced, and how far it is.
@@ -48,7 +49,7 @@ pub(super) struct Broken;
 pub(super) struct Unusable;
 
 /// A posted buffer, its page held.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Buffer {
     pub at: MachineAddr,
     pub size: u32,
@@ -159,6 +160,6 @@ impl Ring {
 }
 
 /// Two fields of 32 bits that follow each other.
-fn words(low: u32, high: u32) -> u64 {
+pub(super) fn words(low: u32, high: u32) -> u64 {
     u64::from(low) | u64::from(high) << 32
 }
