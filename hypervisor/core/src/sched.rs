@@ -306,7 +306,7 @@ impl Scheduler {
         if self.deadline(cpu).is_some_and(|at| at <= now) {
             self.set_deadline(cpu, state.first_alarm(cpu));
         }
-        let before = if self.trace.is_on() { tracing::before(&state, cpu) } else { None };
+        let before = state.cpu(cpu).and_then(|cpu| cpu.current);
         let turn = state.turn(cpu, now);
         if self.trace.is_on() {
             tracing::switched(&self.trace, &state, cpu, before, now);

@@ -62,17 +62,18 @@ impl Request<'_> {
     fn send(&self) -> Answer {
         let abi::Send { port } = self.read()?;
         let (domain, by) = (self.caller.domain, Some(self.caller.vcpu.sched));
-        let sent = domain.events.send(self.hv.machine, port)?;
-        self.hv.trace.record(TRC_XENOLITH_EVENT, || {
-            let (to, there) = match sent {
-                Delivery::Local(_) => (domain.id, 0),
-                Delivery::Remote(to) => (to.domain, to.port),
-            };
-            [u32::from(domain.id.0) << 16 | u32::from(to.0), port, there]
-        });
-        match sent {
-            Delivery::Local(notify) => self.hv.deliver_by(by, domain, notify),
-            Delivery::Remote(to) => {
+        // In each arm, so that what was sent need not be kept for it.
+        let record = |to: DomainId, there| {
+            self.hv.trace.record(TRC_XENOLITH_EVENT, || [u32::from(domain.id.0) << 16 | u32::from(to.0), port, there]);
+        };
+        match domain.events.send(self.hv.machine, port) {
+            Err(error) => return Err(error.into()),
+            Ok(Delivery::Local(notify)) => {
+                record(domain.id, 0);
+                self.hv.deliver_by(by, domain, notify);
+            }
+            Ok(Delivery::Remote(to)) => {
+                record(to.domain, to.port);
                 if let Some(remote) = self.hv.domains.get(to.domain) {
                     let notify = remote.events.deliver(self.hv.machine, to.port, Peer { domain: domain.id, port });
                     self.hv.deliver_by(by, &remote, notify);

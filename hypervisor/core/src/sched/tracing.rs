@@ -2,7 +2,7 @@
 
 use super::state::State;
 use super::unit::Unit;
-use super::{Nanos, Runstate, SLICE};
+use super::{Nanos, Runstate, SLICE, SchedId};
 use crate::addr::CpuId;
 use crate::trace::Trace;
 use guest_abi::trace as abi;
@@ -27,12 +27,6 @@ impl Who {
     fn word(self) -> u32 {
         self.domain << 16 | self.id
     }
-}
-
-/// What ran on a CPU before a decision, and since when.
-pub struct Before {
-    id: super::SchedId,
-    since: Nanos,
 }
 
 fn runstate(trace: &Trace, who: Who, old: Runstate, new: Runstate) {
@@ -66,28 +60,21 @@ pub fn yielded(trace: &Trace, unit: Option<&Unit>) {
     }
 }
 
-/// What `cpu` runs, before that is decided anew.
+/// It has been decided what `cpu` runs; it ran `before`.
 #[cold]
-pub fn before(state: &State, cpu: CpuId) -> Option<Before> {
-    let id = state.cpu(cpu)?.current?;
-    Some(Before { id, since: state.unit(id)?.since })
-}
-
-/// It has been decided what `cpu` runs.
-#[cold]
-pub fn switched(trace: &Trace, state: &State, cpu: CpuId, before: Option<Before>, now: Nanos) {
+pub fn switched(trace: &Trace, state: &State, cpu: CpuId, before: Option<SchedId>, now: Nanos) {
     let after = state.cpu(cpu).and_then(|cpu| cpu.current).and_then(|id| Some((id, state.unit(id)?)));
-    let ran = before.as_ref().map_or(0, |before| now.saturating_sub(before.since)) as u32;
+    let prev = before.and_then(|id| state.unit(id));
+    let ran = prev.map_or(0, |unit| now.saturating_sub(unit.dispatched)) as u32;
     let slice = SLICE as u32;
-    if let (Some(Before { id, .. }), Some((same, unit))) = (&before, after)
-        && *id == same
+    if let Some((id, unit)) = after
+        && before == Some(id)
     {
         let who = Who::new(unit);
         trace.record(abi::TRC_SCHED_SWITCH_INFCONT, || [who.domain, who.id, ran, slice]);
         trace.record(abi::TRC_SCHED_CONTINUE_RUNNING, || [who.word()]);
         return;
     }
-    let prev = before.and_then(|before| state.unit(before.id));
     if prev.is_none() && after.is_none() {
         return;
     }

@@ -61,7 +61,7 @@ pub(super) struct Unit {
     /// When it wants attention while it does not run.
     pub alarm: Nanos,
     pub state: Runstate,
-    pub since: Nanos,
+    since: Nanos,
     time: [Nanos; 4],
 }
 
