@@ -181,7 +181,6 @@ mod ec {
 
 impl Exit {
     /// Decodes what the hardware reports.
-    #[inline(always)]
     pub fn decode(raw: RawExit) -> Self {
         match raw.vector {
             Vector::Synchronous => synchronous(raw),
@@ -196,7 +195,6 @@ pub const fn instruction_bytes(esr: u64) -> u64 {
     if esr & 1 << 25 != 0 { 4 } else { 2 }
 }
 
-#[inline(always)]
 fn synchronous(raw: RawExit) -> Exit {
     let iss = raw.esr & 0x1ff_ffff;
     let immediate = iss & 0xffff;

@@ -20,8 +20,6 @@ use crate::translate;
 const INSTRUCTION: u64 = 4;
 
 impl Runner {
-    // Into the loop without a trace, of which it is a part; the one with a trace has its own.
-    #[inline(always)]
     pub(super) fn handle(&mut self, raw: RawExit) -> After {
         match Exit::decode(raw) {
             Exit::Interrupt => self.take_interrupts(),
