@@ -23,6 +23,8 @@ pub const DOWN: u32 = 1 << 1;
 pub const STOPPED: u32 = 1 << 2;
 /// The toolstack paused the domain; the count is the domain's.
 pub const PAUSED: u32 = 1 << 3;
+/// The toolstack waits to read the vCPU's registers.
+pub const INSPECTED: u32 = 1 << 4;
 
 const NOWHERE: u8 = u8::MAX;
 
@@ -52,6 +54,7 @@ pub struct Vcpu {
     pub cache_flush: AtomicU64,
     flags: AtomicU32,
     running_on: AtomicU8,
+    has_registers: AtomicBool,
 }
 
 impl Vcpu {
@@ -71,7 +74,18 @@ impl Vcpu {
             cache_flush: AtomicU64::new(0),
             flags: AtomicU32::new(DOWN),
             running_on: AtomicU8::new(NOWHERE),
+            has_registers: AtomicBool::new(false),
         }
+    }
+
+    /// Whether it has been given registers to start with, by the toolstack or by CPU_ON.
+    pub fn has_registers(&self) -> bool {
+        self.has_registers.load(Ordering::SeqCst)
+    }
+
+    /// Says whether it has.
+    pub fn set_has_registers(&self, given: bool) {
+        self.has_registers.store(given, Ordering::SeqCst);
     }
 
     /// The flags that keep it from running.
@@ -96,6 +110,9 @@ impl Vcpu {
 
     /// Clears flags; returns what they were. The caller tells the scheduler when that makes it runnable.
     pub fn clear(&self, flags: u32) -> u32 {
+        if flags & DOWN != 0 {
+            self.set_has_registers(true);
+        }
         self.flags.fetch_and(!flags, Ordering::SeqCst)
     }
 

@@ -110,6 +110,7 @@ fn run(request: &Request<'_>) -> Result<Step, Errno> {
     match request.header.cmd {
         abi::XEN_DOMCTL_DESTROYDOMAIN => return create::destroy(request, &domain),
         abi::XEN_DOMCTL_PAUSEDOMAIN => return create::pause(request, &domain),
+        abi::XEN_DOMCTL_GETVCPUCONTEXT => return vcpu::get_context(request, &domain),
         abi::XEN_DOMCTL_CACHEFLUSH => return memory::cache_flush(request, &domain),
         abi::XEN_DOMCTL_SET_PAGING_MEMPOOL_SIZE => memory::set_pool(request, &domain),
         _ => simple(request, &domain),
@@ -127,7 +128,6 @@ fn simple(request: &Request<'_>, domain: &Arc<Domain>) -> Result<(), Errno> {
         abi::XEN_DOMCTL_SET_ADDRESS_SIZE => create::set_address_size(request, domain),
         abi::XEN_DOMCTL_GETDOMAININFO => info::get_domain_info(request, domain),
         abi::XEN_DOMCTL_GETVCPUINFO => info::get_vcpu_info(request, domain),
-        abi::XEN_DOMCTL_GETVCPUCONTEXT => vcpu::get_context(request, domain),
         abi::XEN_DOMCTL_SETVCPUCONTEXT => vcpu::set_context(request, domain),
         abi::XEN_DOMCTL_SETVCPUAFFINITY => vcpu::set_affinity(request, domain),
         abi::XEN_DOMCTL_GETVCPUAFFINITY => vcpu::get_affinity(request, domain),

@@ -256,8 +256,11 @@ impl State {
             c.idle_since = now;
         }
         // Registers that another CPU, or the removal of the vCPU, waits for are given up.
-        let keeps =
-            |u: &Unit| u.place == Place::Asleep && u.vcpu.flags() & (vcpu::STOPPED | vcpu::DOWN | vcpu::PAUSED) == 0 && u.may_run_on(cpu);
+        let keeps = |u: &Unit| {
+            u.place == Place::Asleep
+                && u.vcpu.flags() & (vcpu::STOPPED | vcpu::DOWN | vcpu::PAUSED | vcpu::INSPECTED) == 0
+                && u.may_run_on(cpu)
+        };
         match loaded.and_then(|id| self.unit(id)) {
             Some(unit) if !keeps(unit) => Turn::GivesUp,
             _ => Turn::Idles,

@@ -1,13 +1,13 @@
 //! The toolstack and a vCPU: its registers and where it may run.
 
-use super::Request;
+use super::{Request, Step};
 use crate::addr::GuestVa;
 use crate::context::VcpuContext;
 use crate::domain::Domain;
 use crate::guest_memory::GuestPtr;
 use crate::hypercall::Caller;
 use crate::sched::Affinity;
-use crate::vcpu::{DOWN, Vcpu};
+use crate::vcpu::{DOWN, INSPECTED, Vcpu};
 use alloc::sync::Arc;
 use guest_abi::arch_arm as arch;
 use guest_abi::domctl as abi;
@@ -27,6 +27,7 @@ pub fn set_context(request: &Request<'_>, domain: &Arc<Domain>) -> Result<(), Er
     }
     let vcpu = domain.vcpu(wanted.vcpu).ok_or(Errno::ENOENT)?;
     if wanted.ctxt == 0 {
+        vcpu.set_has_registers(false);
         request.hv.stop(vcpu, DOWN);
         return Ok(());
     }
@@ -50,6 +51,7 @@ pub fn set_context(request: &Request<'_>, domain: &Arc<Domain>) -> Result<(), Er
     fresh.sys.ttbr1_el1 = given.ttbr1;
     *context = fresh;
     drop(context);
+    vcpu.set_has_registers(true);
     if given.flags & arch::VGCF_ONLINE != 0 {
         request.hv.start(vcpu, DOWN);
     } else {
@@ -58,13 +60,28 @@ pub fn set_context(request: &Request<'_>, domain: &Arc<Domain>) -> Result<(), Er
     Ok(())
 }
 
-pub fn get_context(request: &Request<'_>, domain: &Arc<Domain>) -> Result<(), Errno> {
+/// One that runs is stopped until its registers have been read.
+pub fn get_context(request: &Request<'_>, domain: &Arc<Domain>) -> Result<Step, Errno> {
     let wanted: abi::VcpuContext = request.payload()?;
     if domain.id == request.caller.domain.id {
         return Err(Errno::EINVAL);
     }
-    let vcpu = domain.vcpu(wanted.vcpu).ok_or(Errno::ESRCH)?;
-    let context = vcpu.context.try_lock().ok_or(Errno::EBUSY)?.clone();
+    let vcpu = domain.vcpu(wanted.vcpu).ok_or(Errno::EINVAL)?;
+    if !vcpu.has_registers() {
+        return Err(Errno::ENODATA);
+    }
+    let Some(context) = vcpu.context.try_lock().map(|context| context.clone()) else {
+        request.hv.stop(vcpu, INSPECTED);
+        // The registers of one that sleeps may still be loaded, too.
+        if let Some(cpu) = request.hv.sched.is_loaded(vcpu.sched) {
+            request.hv.sched.ask(cpu);
+            request.hv.machine.kick(cpu);
+        }
+        return Ok(Step::Wait);
+    };
+    if vcpu.flags() & INSPECTED != 0 {
+        request.hv.start(vcpu, INSPECTED);
+    }
     let mut given = arch::VcpuGuestContext { flags: if vcpu.online() { arch::VGCF_ONLINE } else { 0 }, ..Default::default() };
     given.user_regs.x = context.x;
     given.user_regs.pc64 = context.pc;
@@ -78,7 +95,7 @@ pub fn get_context(request: &Request<'_>, domain: &Arc<Domain>) -> Result<(), Er
     given.ttbr0 = context.sys.ttbr0_el1;
     given.ttbr1 = context.sys.ttbr1_el1;
     request.caller.memory.write(GuestPtr::new(wanted.ctxt), &given)?;
-    request.reply(&wanted)
+    request.reply(&wanted).map(|()| Step::Done(0))
 }
 
 /// The vCPU that an affinity call names: `-EINVAL` one that cannot be, no flags, or no bitmap for a flag; `-ESRCH` one that is not yet.

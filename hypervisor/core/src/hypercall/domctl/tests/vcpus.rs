@@ -1,6 +1,8 @@
 //! Registers, affinity and state of a vCPU, as the toolstack sets and sees them.
 
 use super::*;
+use crate::hypercall::Outcome;
+use crate::vcpu::INSPECTED;
 use guest_abi::arch_arm::{self as arch, VcpuGuestContext};
 
 /// Where the registers are in the caller's first page.
@@ -33,6 +35,34 @@ fn registers_come_back_as_they_were_set() {
     assert_eq!(domctl(&bed, &dom0, abi::XEN_DOMCTL_GETVCPUCONTEXT, 1, &get), 0);
     let got: VcpuGuestContext = bed.peek(&dom0, Testbed::va(0, REGISTERS), 1).remove(0);
     assert_eq!(got.as_bytes(), wanted.as_bytes());
+}
+
+#[test]
+fn a_running_vcpu_stops_until_its_registers_are_read() {
+    let bed = Testbed::new(Policy::Silo);
+    let (dom0, guest) = (bed.domain(0, 1), bed.domain(1, 1));
+    let get = abi::VcpuContext { vcpu: 0, ctxt: Testbed::va(0, REGISTERS), ..Default::default() };
+    let none = abi::VcpuContext { vcpu: 1, ..get };
+    assert_eq!(domctl(&bed, &dom0, abi::XEN_DOMCTL_GETVCPUCONTEXT, 1, &none), Errno::EINVAL.to_return());
+    assert_eq!(domctl(&bed, &dom0, abi::XEN_DOMCTL_GETVCPUCONTEXT, 1, &get), Errno::ENODATA.to_return(), "never started");
+    assert_eq!(set(&bed, &dom0, 0, &registers()), 0);
+    let vcpu = guest.vcpu(0).unwrap();
+    // Its CPU holds this as long as it runs.
+    let loaded = vcpu.context.lock();
+    let at = Testbed::va(0, CALL);
+    let header = abi::Domctl {
+        cmd: abi::XEN_DOMCTL_GETVCPUCONTEXT,
+        interface_version: abi::XEN_DOMCTL_INTERFACE_VERSION,
+        domain: 1,
+        ..Default::default()
+    };
+    bed.poke(&dom0, at, &[header]);
+    bed.poke(&dom0, at + abi::DOMCTL_PAYLOAD_OFFSET as u64, &[get]);
+    let Outcome::Again(next) = bed.hvc(&dom0, hypercall::DOMCTL, [at, 0, 0, 0, 0]) else { panic!("it does not wait") };
+    assert_ne!(vcpu.flags() & INSPECTED, 0);
+    drop(loaded);
+    assert_eq!(bed.hypercall(&dom0, hypercall::DOMCTL, next).0, 0);
+    assert_eq!(vcpu.flags() & INSPECTED, 0);
 }
 
 #[test]
