@@ -2,7 +2,7 @@
 
 use super::{hypercall, page, page::Page};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use guest_abi::arch_arm::{GUEST_GICV3_GICD_BASE, GUEST_GICV3_GICR0_BASE};
+use guest_abi::arch_arm::{GUEST_GICC_BASE, GUEST_GICV3_GICD_BASE, GUEST_GICV3_GICR0_BASE};
 use guest_abi::version::{FeatureInfo, XENVER_GET_FEATURES};
 use guest_abi::xen::hypercall as nr;
 
@@ -25,6 +25,7 @@ const FEATURE_DOM0: u32 = 1 << 11;
 /// QEMU's `virt`: Dom0 has its interrupt controller where the machine has it.
 const DOM0_GICD: u64 = 0x0800_0000;
 const DOM0_GICR: u64 = 0x080a_0000;
+const DOM0_GICC: u64 = 0x0801_0000;
 /// 64 GiB: far above RAM and devices, within any address width.
 const DOM0_WINDOW: u64 = 0x100_0000;
 /// The grant window of Xen's guests.
@@ -69,9 +70,14 @@ pub fn role() -> Role {
     }
 }
 
-/// The distributor.
+/// The distributor, which is at the same place for both versions.
 pub fn distributor() -> u64 {
     if role() == Role::Dom0 { DOM0_GICD } else { GUEST_GICV3_GICD_BASE }
+}
+
+/// The CPU interface of a GICv2.
+pub fn cpu_interface() -> u64 {
+    if role() == Role::Dom0 { DOM0_GICC } else { GUEST_GICC_BASE }
 }
 
 /// The redistributor of a vCPU.
