@@ -3,11 +3,14 @@
 
 pub mod books;
 mod channel;
+mod events;
 mod grants;
 mod jobs;
 mod ops;
 mod peer;
-mod races;
+mod ports;
+pub mod races;
+mod toolstack;
 mod txcopy;
 
 use crate::verdict::Subject;
@@ -15,6 +18,8 @@ use crate::verdict::Subject;
 /// In the order in which they run.
 pub const ALL: &[Subject] = &[
     Subject { name: "pair.grants", run: grants::run },
+    Subject { name: "pair.events", run: events::run },
+    Subject { name: "pair.toolstack", run: toolstack::run },
     Subject { name: "T01.counts", run: txcopy::t01 },
     Subject { name: "T02.wrong_pages", run: txcopy::t02 },
     Subject { name: "T03.pages_given_away", run: txcopy::t03 },

@@ -231,7 +231,7 @@ fn golden_file(guests: &Guests, mode: Mode) -> Result<PathBuf> {
         Mode::DomU => "",
         Mode::GicV2 => "-gicv2",
         Mode::Misuse => "-misuse",
-        Mode::Pair => "-pair",
+        Mode::Pair | Mode::PairV2 => "-pair",
     };
     Ok(folder().join("golden").join(format!("xen-{name}{mode}.txt")))
 }

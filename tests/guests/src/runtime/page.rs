@@ -1,7 +1,7 @@
 //! Pages that hypervisor and other domains may change: read and written by value, never under a reference.
 
 use super::platform;
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU16, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 
 /// Bytes of a page.
 pub const SIZE: u64 = 4096;
@@ -134,6 +134,24 @@ impl Page {
     pub fn write64(self, offset: u64, value: u64) {
         // SAFETY: as in `read8`.
         unsafe { self.at::<u64>(offset).write_volatile(value) }
+    }
+
+    /// Replaces 16 bits if they are `old`; whether they were.
+    pub fn replace16(self, offset: u64, old: u16, new: u16) -> bool {
+        // SAFETY: as in `read8`; everybody else changes these bits atomically, too.
+        unsafe { AtomicU16::from_ptr(self.at(offset)) }.compare_exchange(old, new, SeqCst, SeqCst).is_ok()
+    }
+
+    /// Clears bits of 64; what they were.
+    pub fn clear64(self, offset: u64, bits: u64) -> u64 {
+        // SAFETY: as in `replace16`.
+        unsafe { AtomicU64::from_ptr(self.at(offset)) }.fetch_and(!bits, SeqCst) & bits
+    }
+
+    /// Sets bits of 64; what they were.
+    pub fn set64(self, offset: u64, bits: u64) -> u64 {
+        // SAFETY: as in `replace16`.
+        unsafe { AtomicU64::from_ptr(self.at(offset)) }.fetch_or(bits, SeqCst) & bits
     }
 
     /// Whether all bytes are this one.
