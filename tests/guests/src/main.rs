@@ -21,7 +21,10 @@ use runtime::platform::{Role, role};
 fn main() -> ! {
     if role() == Role::Dom0 {
         pair::books::warm_up();
-        verdict::run(pair::ALL, |_| true, &pair::books::Watch);
+        let mut session = verdict::Session::new(&pair::books::Watch);
+        pair::ALL.iter().for_each(|subject| session.run(subject.name, subject.run));
+        pair::races::arena::run(&mut session);
+        session.end();
     } else if subjects::MISUSE.iter().any(|subject| runtime::platform::is_asked_for(subject.name)) {
         verdict::run(subjects::MISUSE, runtime::platform::is_asked_for, &verdict::Nothing);
     } else {

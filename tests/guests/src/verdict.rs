@@ -3,7 +3,7 @@
 //! `ABI <subject>.<operation> <answer>` for each answer, `FAIL`/`ERROR <subject>.<operation> <why>` for each expectation that did not
 //! hold, `TEST <subject> <verdict>` at the end of a subject, `SUMMARY …` at the end of all. The most severe verdict of a subject wins.
 
-use crate::runtime::console;
+use crate::runtime::{console, cpu};
 use core::fmt::{self, Display};
 
 /// How a subject went, the least severe first.
@@ -127,27 +127,50 @@ impl Around for Nothing {
     fn after(&self, _test: &mut Test, _before: ()) {}
 }
 
-/// Runs those subjects that are `wanted` and prints the summary.
-pub fn run<A: Around>(subjects: &[Subject], wanted: impl Fn(&str) -> bool, around: &A) {
-    let mut counts = [0_u32; 4];
-    for subject in subjects.iter().filter(|subject| wanted(subject.name)) {
-        console::line(format_args!("BEGIN {}", subject.name));
+/// A run of subjects, one after the other.
+pub struct Session<'a, A> {
+    around: &'a A,
+    counts: [u32; 4],
+}
+
+impl<'a, A: Around> Session<'a, A> {
+    /// An empty one.
+    pub fn new(around: &'a A) -> Self {
+        Self { around, counts: [0; 4] }
+    }
+
+    /// Runs a subject and prints its verdict.
+    pub fn run(&mut self, name: &'static str, subject: impl FnOnce(&mut Test)) {
+        console::line(format_args!("BEGIN {name}"));
         console::flush();
-        let mut test = Test { name: subject.name, verdict: Verdict::Success };
-        let before = around.before();
-        (subject.run)(&mut test);
-        around.after(&mut test, before);
+        let mut test = Test { name, verdict: Verdict::Success };
+        let start = cpu::counter();
+        let before = self.around.before();
+        subject(&mut test);
+        self.around.after(&mut test, before);
         let (word, count) = match test.verdict {
             Verdict::Success => ("success", 0),
             Verdict::Skip => ("skip", 1),
             Verdict::Error => ("error", 2),
             Verdict::Failure => ("failure", 3),
         };
-        counts[count] += 1;
-        console::line(format_args!("TEST {} {word}", subject.name));
+        self.counts[count] += 1;
+        console::line(format_args!("TIME {name} {} ms", (cpu::counter() - start) * 1000 / cpu::frequency()));
+        console::line(format_args!("TEST {name} {word}"));
         console::flush();
     }
-    let [success, skip, error, failure] = counts;
-    console::line(format_args!("SUMMARY {success} success, {skip} skip, {failure} failure, {error} error"));
-    console::flush();
+
+    /// Prints the summary.
+    pub fn end(self) {
+        let [success, skip, error, failure] = self.counts;
+        console::line(format_args!("SUMMARY {success} success, {skip} skip, {failure} failure, {error} error"));
+        console::flush();
+    }
+}
+
+/// Runs those subjects that are `wanted` and prints the summary.
+pub fn run<A: Around>(subjects: &[Subject], wanted: impl Fn(&str) -> bool, around: &A) {
+    let mut session = Session::new(around);
+    subjects.iter().filter(|subject| wanted(subject.name)).for_each(|subject| session.run(subject.name, subject.run));
+    session.end();
 }

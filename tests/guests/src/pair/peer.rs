@@ -2,7 +2,7 @@
 
 use super::ops;
 use crate::runtime::peer::{self as mailbox, Job, Mailbox};
-use crate::runtime::{console, control, cpu, hypercall, page::Page};
+use crate::runtime::{console, control, cpu, hypercall, page::Page, timer};
 use crate::verdict::Test;
 use core::fmt;
 use guest_abi::arch_arm::{PSR_GUEST64_INIT, SCTLR_GUEST_INIT, VGCF_ONLINE, VcpuGuestContext};
@@ -74,6 +74,11 @@ impl Peer {
         Ok(Self { id, mailbox: Mailbox::new(Page::hole(place)), place })
     }
 
+    /// Its mailbox.
+    pub fn mailbox(&self) -> Mailbox {
+        self.mailbox
+    }
+
     /// Gives vCPU `cpu` a job and does not wait.
     pub fn give(&self, cpu: u64, job: Job, args: [u64; 6]) {
         self.mailbox.give(cpu, job, args);
@@ -82,7 +87,7 @@ impl Peer {
     /// Waits until vCPU `cpu` has done its job; its answer.
     pub fn wait(&self, cpu: u64) -> u64 {
         let start = cpu::counter();
-        loop {
+        for n in 0_u64.. {
             if let Some(answer) = self.mailbox.answer(cpu) {
                 return answer;
             }
@@ -90,8 +95,10 @@ impl Peer {
                 self.mailbox.said().for_each(|c| console::line(format_args!("peer: {c}")));
                 panic!("vCPU {cpu} of the peer does not answer");
             }
-            mailbox::yield_cpu();
+            // Asleep for long answers: on a busy machine the peer gets its CPU sooner.
+            if n < 20 { mailbox::yield_cpu() } else { timer::doze(50) }
         }
+        0
     }
 
     /// Whether vCPU `cpu` has done its job.
@@ -132,6 +139,11 @@ impl Peer {
             test.fail("destroy", "something of the domain is left");
         }
     }
+}
+
+/// The mailbox page of a peer, as Dom0 sees it.
+pub fn mailbox_of(id: u16) -> Page {
+    Page::hole(MAILBOXES + u64::from(id) % PEERS)
 }
 
 /// Whether there is such a domain, be it dying.

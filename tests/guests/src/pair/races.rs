@@ -1,5 +1,14 @@
 //! Races on several CPUs: bounded loops, after which what must always hold is looked at.
 
+pub mod arena;
+mod channels;
+mod domains;
+mod events;
+mod fifo;
+mod grants;
+mod memory;
+mod vcpus;
+
 use super::channel::*;
 use super::jobs::args;
 use super::ops;

@@ -61,6 +61,13 @@ pub fn disable(intid: u32) {
     write32(redistributor(cpu::index()) + GICR_ICENABLER0, 1 << intid);
 }
 
+/// Gives all SGIs of this vCPU a priority.
+pub fn set_priorities(priority: u32) {
+    const IPRIORITYR: u64 = 0x400;
+    let base = if is_v2() { platform::distributor() } else { redistributor(cpu::index()) + SGI_FRAME };
+    (0..4).for_each(|word| write32(base + IPRIORITYR + word * 4, priority * 0x0101_0101));
+}
+
 /// How often a vCPU has taken an interrupt.
 pub fn count(index: usize, intid: u32) -> u32 {
     COUNTS[index][intid as usize].load(Relaxed)

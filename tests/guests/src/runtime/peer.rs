@@ -27,6 +27,11 @@ const ARGS: u64 = 16;
 /// Counts jobs done.
 const DONE: u64 = 64;
 const RESULT: u64 = 72;
+/// Counts jobs that a vCPU has seen; it begins with one once `GO` has come there, too.
+const READY: u64 = 80;
+const GO: u64 = 88;
+/// Words that mean what jobs agree on.
+const WORDS: u64 = 512;
 /// What the peer prints, from here on; bytes printed before it.
 const TEXT_LENGTH: u64 = 1016;
 const TEXT: u64 = 1024;
@@ -64,11 +69,27 @@ impl Mailbox {
 
     /// Gives vCPU `cpu` a job. It must have none.
     pub fn give(self, cpu: u64, job: Job, args: [u64; 6]) {
+        self.hold(cpu, job, args);
+        self.go(cpu);
+    }
+
+    /// As [`Self::give`], but the vCPU waits for [`Self::go`].
+    pub fn hold(self, cpu: u64, job: Job, args: [u64; 6]) {
         let slot = cpu * SLOT;
         self.0.write64(slot + JOB, (job as *const () as u64).wrapping_sub(base()));
         args.iter().zip(0..).for_each(|(arg, n)| self.0.write64(slot + ARGS + n * 8, *arg));
         fence(SeqCst);
         self.0.write64(slot + GIVEN, self.0.read64(slot + GIVEN).wrapping_add(1));
+    }
+
+    /// Whether vCPU `cpu` waits at the start of its job.
+    pub fn is_ready(self, cpu: u64) -> bool {
+        self.0.read64(cpu * SLOT + READY) == self.0.read64(cpu * SLOT + GIVEN)
+    }
+
+    /// Lets vCPU `cpu` begin.
+    pub fn go(self, cpu: u64) {
+        self.0.write64(cpu * SLOT + GO, self.0.read64(cpu * SLOT + GIVEN));
     }
 
     /// The answer of vCPU `cpu` to its last job, once there is one.
@@ -77,6 +98,11 @@ impl Mailbox {
         let done = self.0.read64(slot + DONE) == self.0.read64(slot + GIVEN);
         fence(SeqCst);
         done.then(|| self.0.read64(slot + RESULT))
+    }
+
+    /// The page of the mailbox; see [`word`].
+    pub fn page(self) -> Page {
+        self.0
     }
 
     /// What the peer printed last.
@@ -90,12 +116,62 @@ fn own() -> Page {
     Page::of_peer(MAILBOX_GFN)
 }
 
-/// Does the job of this vCPU, if it was given one.
+/// Offset in the mailbox of a word for the use of jobs, of 60.
+pub fn word(n: u64) -> u64 {
+    assert!(n < 60, "not a word for jobs");
+    WORDS + n * 8
+}
+
+/// The mailbox, in a peer.
+pub fn page() -> Page {
+    own()
+}
+
+/// Address of the page with which Dom0 gives jobs to its own other vCPUs; 0: none.
+static OF_DOM0: AtomicU64 = AtomicU64::new(0);
+
+/// The mailbox of Dom0's own other vCPUs.
+pub fn of_dom0() -> Mailbox {
+    if OF_DOM0.load(SeqCst) == 0 {
+        OF_DOM0.store(Page::take().address(), SeqCst);
+    }
+    Mailbox(Page::own(OF_DOM0.load(SeqCst)))
+}
+
+/// Does the job of this vCPU of Dom0, if it was given one; otherwise sleeps until an interrupt, or a little.
+pub(super) fn poll_dom0(cpu: usize) {
+    match OF_DOM0.load(SeqCst) {
+        0 => yield_cpu(),
+        address => {
+            if !serve_once(cpu, Page::own(address)) {
+                super::timer::doze(2000);
+            }
+        }
+    }
+}
+
+/// Does the job of this vCPU of a peer, if it was given one, or soon.
 pub(super) fn poll(cpu: usize) {
-    let (slot, page) = (cpu as u64 * SLOT, own());
+    if (0..20).all(|_| !serve_once(cpu, own())) {
+        super::timer::doze(100);
+    }
+}
+
+/// Does the job in the slot of this vCPU; false if there is none.
+fn serve_once(cpu: usize, page: Page) -> bool {
+    let slot = cpu as u64 * SLOT;
     let given = page.read64(slot + GIVEN);
     if given == page.read64(slot + DONE) {
-        return yield_cpu();
+        return false;
+    }
+    fence(SeqCst);
+    page.write64(slot + READY, given);
+    let mut spins = 0_u32;
+    while page.read64(slot + GO) != given {
+        spins += 1;
+        if spins.is_multiple_of(4096) {
+            yield_cpu();
+        }
     }
     fence(SeqCst);
     let at = (base() + page.read64(slot + JOB)) as usize;
@@ -106,6 +182,7 @@ pub(super) fn poll(cpu: usize) {
     page.write64(slot + RESULT, result);
     fence(SeqCst);
     page.write64(slot + DONE, given);
+    true
 }
 
 /// The life of a peer's boot CPU.

@@ -56,10 +56,12 @@ pub(super) fn serve(index: usize) -> ! {
             let job: fn() = unsafe { core::mem::transmute(job) };
             job();
             let _ = JOBS[index].fetch_update(AcqRel, Acquire, |_| Some(0));
-        } else if role() == Role::Peer {
-            peer::poll(index);
         } else {
-            peer::yield_cpu();
+            match role() {
+                Role::Peer => peer::poll(index),
+                Role::Dom0 => peer::poll_dom0(index),
+                Role::DomU => peer::yield_cpu(),
+            }
         }
     }
 }

@@ -29,6 +29,16 @@ pub fn arm_physical(microseconds: u64) {
     write_sysreg!("cntp_ctl_el0", 1);
 }
 
+/// Sleeps until an interrupt comes, so many microseconds at most, and takes it.
+pub fn doze(microseconds: u64) {
+    super::gic::enable(guest_abi::arch_arm::GUEST_TIMER_VIRT_PPI);
+    arm_virtual(microseconds);
+    super::cpu::wait_for_interrupt();
+    super::cpu::interrupts(true);
+    super::cpu::interrupts(false);
+    write_sysreg!("cntv_ctl_el0", 0);
+}
+
 /// Stops both.
 pub fn stop() {
     write_sysreg!("cntv_ctl_el0", 0);
