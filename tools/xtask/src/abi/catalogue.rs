@@ -61,7 +61,7 @@ impl<'a> Catalogue<'a> {
     pub fn summary(&self) -> String {
         let guests: Vec<_> = self.rows.iter().filter(|row| row.is_for_a_guest()).collect();
         let covered = guests.iter().filter(|row| !row.answers.is_empty()).count();
-        format!("misuse catalogue: {covered} of {} rows for a domain on its own have a test", guests.len())
+        format!("misuse catalogue: {covered} of {} rows for a domain on its own were tested in this run", guests.len())
     }
 }
 
@@ -91,7 +91,7 @@ mod tests {
         for name in ["races.G07.map", "races.G07.map", "races.xG08", "firmware.arch(1)"] {
             catalogue.count(name);
         }
-        assert_eq!(catalogue.summary(), "misuse catalogue: 2 of 3 rows for a domain on its own have a test");
+        assert_eq!(catalogue.summary(), "misuse catalogue: 2 of 3 rows for a domain on its own were tested in this run");
         let tests: Vec<_> = catalogue.rows().iter().map(|row| row.tests()).collect();
         assert_eq!(tests, ["races (1)", "not of this suite (L R)", "firmware (1)", "none yet"]);
     }

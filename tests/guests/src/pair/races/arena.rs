@@ -246,7 +246,7 @@ fn awake(_: [u64; 6]) -> u64 {
 
 /// Waits, and leaves the CPU to the sides.
 fn patiently(condition: impl Fn() -> bool) -> bool {
-    let limit = cpu::counter() + 10 * cpu::frequency();
+    let limit = cpu::counter() + 60 * cpu::frequency();
     while !condition() {
         if cpu::counter() > limit {
             return false;
