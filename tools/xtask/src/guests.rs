@@ -25,7 +25,7 @@ const MEASURING: &[&str] =
     &["usr/bin/iperf3", "usr/bin/netperf", "usr/bin/netserver", "usr/bin/ddsperf", "usr/sbin/ethtool", "usr/bin/chrt"];
 
 const DOM0_MODULES: &str = "xen-evtchn xen-gntdev xen-gntalloc xen-privcmd xenfs llc stp bridge xen-netback xen-blkback loop tun failover net_failover virtio_net \
-    virtio_mmio pktgen tap vhost_iotlb vhost vhost_net";
+    virtio_mmio pktgen tap vhost_iotlb vhost vhost_net nvme-keyring nvme-auth nvme-core nvme";
 const DOMU_MODULES: &str =
     "xen-netfront xen-blkfront xen-evtchn xen-gntdev xen-gntalloc xen-privcmd xenfs pktgen failover net_failover virtio_net";
 

@@ -6,6 +6,7 @@ mod bad_boot;
 mod block;
 mod boards;
 mod boot;
+mod devices;
 mod dom0less;
 mod firmware;
 mod gicv2;
@@ -59,6 +60,7 @@ pub fn all() -> Vec<Scenario> {
         boards::ALL,
         network::ALL,
         block::ALL,
+        devices::ALL,
         vcpus::ALL,
         lifecycle::ALL,
         memory::ALL,
