@@ -1,10 +1,13 @@
 //! PSCI and the SMC calling convention: the hypervisor is the guest's firmware.
 
+use core::hint::spin_loop;
+
 use xenolith_core::context::VcpuContext;
+use xenolith_core::domain::Domain;
 use xenolith_core::exit::Conduit;
-use xenolith_core::psci::{Call, CpuOn, Mitigations};
-use xenolith_core::vcpu::DOWN;
-use xenolith_core::vgic::VcpuSet;
+use xenolith_core::hypervisor::Hypervisor;
+use xenolith_core::psci::{Answer, Call, CpuOn, Mitigations};
+use xenolith_core::vcpu::{DOWN, Vcpu};
 
 use guest_abi::psci as abi;
 use guest_abi::sched::{SHUTDOWN_POWEROFF, SHUTDOWN_REBOOT};
@@ -54,35 +57,37 @@ impl Runner {
 
     fn cpu_on(&mut self, request: CpuOn) -> After {
         let Some(loaded) = &mut self.loaded else { return After::Reschedule };
-        let target = loaded.domain.vcpu(request.vcpu).cloned();
-        let refusal = request.refuse(target.is_some(), target.as_ref().is_some_and(|t| t.online()));
-        if let Some(refusal) = refusal {
-            refusal.apply(loaded.context(), Conduit::Hvc);
-            return After::Resume;
-        }
-        if let Some(target) = target {
-            let noticed = {
-                // Waits for the CPU on which it turned itself off.
-                let mut context = target.context.lock();
-                let mut gic = target.gic.lock();
-                // Two may try at once: the flag decides.
-                if target.online() {
-                    VcpuSet::EMPTY
-                } else {
-                    let vmpidr = context.sys.vmpidr_el2;
-                    *context = VcpuContext::starting_at(request.entry, request.context);
-                    context.sys.vmpidr_el2 = vmpidr;
-                    target.timer.lock().reset();
-                    let noticed =
-                        loaded.domain.vgic.reset_vcpu(self.hv.machine, target.id, &mut gic.list_registers(list_registers::count()));
-                    *gic = Default::default();
-                    self.hv.start(&target, DOWN);
-                    noticed
-                }
-            };
-            noticed.iter().filter_map(|vcpu| loaded.domain.vcpu(vcpu)).for_each(|vcpu| self.hv.notice(vcpu));
-        }
-        loaded.context().x[0] = abi::SUCCESS as u64;
+        let refusal = match loaded.domain.vcpu(request.vcpu) {
+            Some(target) => turn_on(self.hv, &loaded.domain, target, &request),
+            None => request.refuse(false, false),
+        };
+        refusal.unwrap_or(Answer::status(abi::SUCCESS)).apply(loaded.context(), Conduit::Hvc);
         After::Resume
     }
+}
+
+/// Starts a vCPU that is off; or why not.
+fn turn_on(hv: &Hypervisor, domain: &Domain, target: &Vcpu, request: &CpuOn) -> Option<Answer> {
+    // Waits for the CPU on which it turned itself off; not for one on which it runs because another vCPU was faster.
+    let mut context = loop {
+        if let Some(refusal) = request.refuse(true, target.online()) {
+            return Some(refusal);
+        }
+        // Whoever starts it holds its context, so the flag stays.
+        if let Some(context) = target.context.try_lock().filter(|_| !target.online()) {
+            break context;
+        }
+        spin_loop();
+    };
+    let mut gic = target.gic.lock();
+    let vmpidr = context.sys.vmpidr_el2;
+    *context = VcpuContext::starting_at(request.entry, request.context);
+    context.sys.vmpidr_el2 = vmpidr;
+    target.timer.lock().reset();
+    let noticed = domain.vgic.reset_vcpu(hv.machine, target.id, &mut gic.list_registers(list_registers::count()));
+    *gic = Default::default();
+    hv.start(target, DOWN);
+    drop((context, gic));
+    noticed.iter().filter_map(|vcpu| domain.vcpu(vcpu)).for_each(|vcpu| hv.notice(vcpu));
+    None
 }
