@@ -112,7 +112,11 @@ fn wait_for(port: u32) {
         cpu::interrupts(true);
         cpu::interrupts(false);
     }
-    ops::acknowledge(port);
+    ops::clear_pending(port);
+    // `evtchn_pending_sel` and `evtchn_upcall_pending` of the first vCPU: it gets an upcall for the next event.
+    let shared = page::Page::hole(ops::SHARED);
+    shared.write64(8, 0);
+    shared.write8(0, 0);
 }
 
 /// Packets by tx copy: the calls of the sender, while the receiver has buffers and wants no event.

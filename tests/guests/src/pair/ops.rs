@@ -103,7 +103,7 @@ pub fn copy(source: CopyPtr, dest: CopyPtr, len: u16, flags: u16) -> i64 {
 }
 
 /// Where the shared page is, in the window.
-const SHARED: u64 = 0x40;
+pub const SHARED: u64 = 0x40;
 
 /// Maps the own shared page.
 pub fn map_shared() -> i64 {
@@ -127,15 +127,6 @@ pub fn clear_pending(port: u32) {
     let (at, bit) = pending_bit(port);
     let shared = Page::hole(SHARED);
     shared.write8(at, shared.read8(at) & !bit);
-}
-
-/// Clears it, and with it that there is anything to look at: its vCPU gets an upcall for the next event.
-pub fn acknowledge(port: u32) {
-    let shared = Page::hole(SHARED);
-    clear_pending(port);
-    // `evtchn_pending_sel` and `evtchn_upcall_pending` of the first vCPU.
-    shared.write64(8, 0);
-    shared.write8(0, 0);
 }
 
 /// A port that domain `remote_dom` may bind, or an error.

@@ -43,8 +43,10 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// Where the instruction under test is written, one place per vCPU: the instruction and a return.
-#[repr(align(64))]
+/// Where the instruction under test is written, one page per vCPU: the instruction and a return.
+///
+/// QEMU runs an instruction that was just overwritten now and then, when another CPU writes to the same page of code.
+#[repr(align(4096))]
 struct Slot(UnsafeCell<[u32; 16]>);
 
 // SAFETY: each vCPU only uses the slot of its own index.

@@ -115,7 +115,7 @@ const KEPT: [(u16, u64); 8] = [
 
 /// Values that this vCPU has written stay, whatever else runs on its CPU meanwhile.
 fn keep(a: [u64; 6]) -> u64 {
-    let mut random = (a[5] + 1) << 8 | cpu::index() as u64 + 1 | (crate::runtime::platform::role() as u64 + 1) << 20;
+    let mut random = (a[5] + 1) << 8 | (cpu::index() as u64 + 1) | (crate::runtime::platform::role() as u64 + 1) << 20;
     let mut written = [0; KEPT.len()];
     for ((register, bits), value) in KEPT.into_iter().zip(&mut written) {
         let wanted = next(&mut random) & bits;
