@@ -21,10 +21,8 @@ machine() {
 }
 # flow SECONDS [OPTION...]: iperf3 from Dom0 to the DomU, or with -R back.
 flow() { t=$1; shift; iperf3 -c $g -t $t -f k "$@" | grep receiver; }
-# datagrams COUNT [OPTION...]: iperf3 by UDP from the DomU. It ends when all are sent: a receiver that counts would wait for lost ones.
-datagrams() { iperf3 -s -1 -p 5299 -D; usleep 200000; in_domu "iperf3 -c 10.0.0.1 -p 5299 -u -l 1400 -k $*"; }
-# rr KIND SECONDS: request and response of one byte each.
-rr() { netperf -H $g -t $1 -l $2; }
+# rr KIND COUNT: requests and responses of one byte each.
+rr() { netperf -H $g -t $1 -l -$2; }
 # offload on|off: segmentation offload of both ends.
 offload() { in_domu "ethtool -K eth0 tso $1 gso $1"; for i in xenbr0 $(vif); do ethtool -K $i tso $1 gso $1; done; }
 # vif: the interface to the DomU.
@@ -56,8 +54,13 @@ pktgen() {
 dds_pub() { (in_domu "ddsperf -D $(($1 + 1)) pub >/dev/null 2>&1" >/dev/null &); ddsperf -D $1 sub | grep rate; usleep 1500000; }
 dds_ping() { (in_domu "ddsperf -D $(($1 + 1)) pong >/dev/null 2>&1" >/dev/null &); ddsperf -D $1 ping 2>&1 | grep mean; usleep 1500000; }
 
-# gate NAME 'COMMANDS': run them once the host has seen NAME and typed a line, and go on after another: it logs exceptions meanwhile.
-gate() { echo "BENCH-GATE $1"; read -r line; eval "$2" >/dev/null 2>&1; echo "BENCH-GATED $1"; read -r line; }
+# gate NAME 'COMMANDS': run them once the host has seen NAME and typed a line, and go on after another: it logs exceptions meanwhile. It is
+# told how many packets came from the DomU.
+gate() {
+  had=$(delivered); echo "BENCH-GATE $1"; read -r line
+  eval "$2" >/dev/null 2>&1
+  echo "BENCH-GATED $1 $(($(delivered) - had))"; read -r line
+}
 # symbols: where the two kernels make hypercalls.
 symbols() { grep -F HYPERVISOR_ /proc/kallsyms | sed 's/^/Dom0 /'; in_domu "grep -F HYPERVISOR_ /proc/kallsyms" | sed 's/^/DomU /'; }
 # held 'COMMANDS': the sender's buffers while they run: how long the DomU's driver holds each (HOLD and the percentiles 0 to 100 in µs,

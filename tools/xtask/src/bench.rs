@@ -64,8 +64,8 @@ pub struct Options {
     /// Seconds of virtual time for a scenario that has no number of its own
     #[arg(long, default_value_t = 2)]
     seconds: u32,
-    /// Machines that run at the same time
-    #[arg(long, default_value_t = 2)]
+    /// Machines that run at the same time in deterministic mode, which does not mind others
+    #[arg(long, default_value_t = 3)]
     jobs: usize,
     /// Only compare the instructions of single operations with the stored ones; fails if one is dearer
     #[arg(long)]
@@ -85,6 +85,9 @@ pub struct Options {
     /// Only read again what earlier runs left, and write the results and the page from it
     #[arg(long)]
     report: bool,
+    /// Only compare two files of results of deterministic runs; fails if they differ by more than 2 %
+    #[arg(long, num_args = 2, value_names = ["BEFORE", "NOW"])]
+    compare: Vec<PathBuf>,
     /// Only show the names of the scenarios
     #[arg(long)]
     list: bool,
@@ -95,6 +98,10 @@ pub fn bench(options: &Options) -> Result<()> {
     if options.list {
         scenarios::ALL.iter().for_each(|scenario| println!("{:<14} {}", scenario.name, scenario.title));
         scenarios::WATCHED.iter().for_each(|watched| println!("{:<14} {}", watched.name, watched.title));
+        return Ok(());
+    }
+    if let [before, now] = options.compare.as_slice() {
+        ensure!(compare(&Results::load(before)?, &Results::load(now)?), "the two runs differ");
         return Ok(());
     }
     let start = Instant::now();
@@ -127,13 +134,19 @@ pub fn bench(options: &Options) -> Result<()> {
     results.goals = goals::judge(&results);
     show(&results, &folder)?;
     if let Some(before) = before {
-        let (compared, lines) = results::differences(&before, &results, Mode::Deterministic.name(), AGREE);
-        println!("\n{} of {compared} figures as in the run before, within {} %", compared - lines.len(), AGREE * 100.0);
-        lines.iter().for_each(|line| println!("  {line}"));
+        compare(&before, &results);
     }
     println!("in {} s", start.elapsed().as_secs());
     ensure!(results.missing.is_empty(), "not everything was measured:\n  {}", results.missing.join("\n  "));
     Ok(())
+}
+
+/// Tells in how far two deterministic runs agree.
+fn compare(before: &Results, now: &Results) -> bool {
+    let (compared, lines) = results::differences(before, now, AGREE);
+    println!("\n{} of {compared} figures as in the run before, within {} %", compared - lines.len(), AGREE * 100.0);
+    lines.iter().for_each(|line| println!("  {line}"));
+    lines.is_empty()
 }
 
 /// Writes the results and the page, and prints the table.
@@ -165,6 +178,7 @@ fn jobs(options: &Options, folder: &Path) -> Result<[VecDeque<Boot>; 2]> {
             plan: run::Plan {
                 seconds: options.seconds,
                 scenes: scenes(options, mode, system, watch)?,
+                crowd: scenarios(options, mode, system, true).collect(),
                 cost: cost.clone().filter(|_| mode == Mode::Deterministic && matches!(system, System::Xen | System::Xenolith)),
                 counted: if counted { scenarios::COUNTED } else { &[] },
             },
@@ -191,14 +205,17 @@ fn perform(jobs: VecDeque<Boot>, threads: usize, results: &mut Results) {
         for _ in 0..threads.max(1) {
             scope.spawn(|| {
                 while let Some(boot) = next() {
-                    let tell = |said: &str| eprintln!("{:>6.1} s  {:<16} {said}", start.elapsed().as_secs_f32(), boot.system.name());
-                    let end = boot.run(&|told| {
+                    let tell = |used: f64, said: &str| {
+                        let at = start.elapsed().as_secs_f32();
+                        eprintln!("{at:>6.1} s  {:<16} {used:>5.1} s  {said}", boot.system.name());
+                    };
+                    let end = boot.run(&|told, used| {
                         if let Ok(mut results) = shared.lock() {
-                            tell(&take::take(&mut results, &boot, &told));
+                            tell(used, &take::take(&mut results, &boot, &told));
                         }
                     });
                     if let (Err(error), Ok(mut results)) = (end, shared.lock()) {
-                        tell(&format!("FAILED {error:#}"));
+                        tell(0.0, &format!("FAILED {error:#}"));
                         let reason = error.to_string();
                         results.missing.push(format!("{}: {}", boot.system.name(), reason.lines().next().unwrap_or_default()));
                     }
@@ -210,13 +227,8 @@ fn perform(jobs: VecDeque<Boot>, threads: usize, results: &mut Results) {
 
 /// The names and commands of what is to be run on one machine.
 fn scenes(options: &Options, mode: Mode, system: System, watch: bool) -> Result<Vec<(&'static str, &'static str)>> {
-    let wanted = |name: &str, full: bool| wanted(options, name) && (named(options, name) || !(options.quick && full));
-    let fits =
-        |scenario: &&Scenario| !(system == System::Loopback && scenario.sides || scenario.full && (mode == Mode::Free || !system.is_xen()));
-    let scenarios = scenarios::ALL.iter().filter(fits).filter(|scenario| wanted(scenario.name, scenario.full));
-    let watched = scenarios::WATCHED.iter().filter(|watched| watch && wanted(watched.name, false));
-    let scenes =
-        scenarios.map(|scenario| (scenario.name, scenario.commands)).chain(watched.map(|watched| (watched.name, watched.commands)));
+    let watched = scenarios::WATCHED.iter().filter(|watched| watch && wanted(options, watched.name));
+    let watched = watched.map(|watched| (watched.name, watched.commands));
     let known = |name: &String| {
         ["counts", run::COST].contains(&name.as_str())
             || scenarios::by_name(name).is_some()
@@ -225,7 +237,17 @@ fn scenes(options: &Options, mode: Mode, system: System, watch: bool) -> Result<
     if let Some(unknown) = options.only.iter().find(|name| !known(name)) {
         bail!("no scenario {unknown}: `cargo xtask bench --list` shows them");
     }
-    Ok(scenes.collect())
+    Ok(scenarios(options, mode, system, false).chain(watched).collect())
+}
+
+/// Those of the scenarios that make more DomUs or do not.
+fn scenarios(options: &Options, mode: Mode, system: System, crowd: bool) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let fits = move |scenario: &&Scenario| {
+        let told = wanted(options, scenario.name) && (named(options, scenario.name) || !(options.quick && scenario.full));
+        let alone = system == System::Loopback && scenario.sides;
+        told && scenario.crowd == crowd && !alone && !(scenario.full && (mode == Mode::Free || !system.is_xen()))
+    };
+    scenarios::ALL.iter().filter(fits).map(|scenario| (scenario.name, scenario.commands))
 }
 
 fn wanted(options: &Options, name: &str) -> bool {

@@ -144,6 +144,14 @@ impl Machine {
         &self.text
     }
 
+    /// Seconds of the host's CPUs that QEMU has used.
+    pub fn used(&self) -> f64 {
+        // proc(5): fields 14 and 15, in hundredths; what is in brackets may have spaces.
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.qemu.id())).unwrap_or_default();
+        let fields = stat.rsplit(") ").next().unwrap_or_default().split(' ').skip(11).take(2);
+        fields.filter_map(|field| field.parse::<f64>().ok()).sum::<f64>() / 100.0
+    }
+
     /// Waits until the machine is off.
     pub fn wait_off(&mut self, seconds: u64) -> Result<()> {
         let deadline = Instant::now() + Duration::from_secs(seconds);

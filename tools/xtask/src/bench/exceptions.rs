@@ -16,6 +16,9 @@ pub struct Sums {
     /// TLB flushes by the hypervisor, by whose TLB they are of: empty where they cannot be counted.
     #[serde(default)]
     pub flushes: BTreeMap<String, f64>,
+    /// Packets that Dom0's interface got from the DomU.
+    #[serde(default)]
+    pub packets: f64,
 }
 
 /// Where a kernel executes HVC: addresses and the names of the functions that begin there, in order.
@@ -147,6 +150,7 @@ impl Sums {
             hypercalls: map(&self.hypercalls, &less.hypercalls),
             injected: map(&self.injected, &less.injected),
             flushes: map(&self.flushes, &less.flushes),
+            packets: each(self.packets, less.packets),
         }
     }
 }

@@ -29,7 +29,7 @@ pub fn gate(image: Option<&Path>, store: bool) -> Result<String> {
         plan: run::Plan { cost: Some(cost::build()?), ..run::Plan::default() },
     };
     let results = Mutex::new(Results::default());
-    boot.run(&|told| drop(results.lock().map(|mut results| take(&mut results, &boot, &told))))?;
+    boot.run(&|told, _| drop(results.lock().map(|mut results| take(&mut results, &boot, &told))))?;
     let results = results.into_inner().unwrap_or_default();
     if store {
         cost::store(&results)?;

@@ -10,6 +10,7 @@ use crate::host;
 use crate::initrd::Root;
 use crate::qemu::{self, Modules, Options};
 use anyhow::{Context, Result, anyhow, bail};
+use std::cell::Cell;
 use std::fs::{self, File};
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
@@ -25,7 +26,8 @@ const OUTSIDE: [&str; 4] = ["-netdev", "user,id=outside,restrict=on,ipv6=off", "
 /// The name of the scene in which single operations are measured, and of the boot in which those of two domains are.
 pub const COST: &str = "cost";
 pub const PAIR: &str = "cost-pair";
-const START: &str = "start";
+/// The scene in which the DomU comes up.
+pub const START: &str = "start";
 /// Seconds that a boot or a scenario may take on the slowest machine.
 const PATIENCE: u64 = 400;
 
@@ -104,6 +106,8 @@ pub struct Plan {
     pub seconds: u32,
     /// Names and shell commands, in turn.
     pub scenes: Vec<(&'static str, &'static str)>,
+    /// Those that make more domains, after all else.
+    pub crowd: Vec<(&'static str, &'static str)>,
     /// The image of the domain that measures single operations, if it is to do so, before all else.
     pub cost: Option<Vec<u8>>,
     /// What is counted, after that.
@@ -114,8 +118,8 @@ pub struct Plan {
 pub enum Told<'a> {
     /// What a scene printed.
     Scene(&'a str, &'a str),
-    /// The traps and interrupts of a counted workload, for one of its operations.
-    Counted(&'a Counted, &'a Sums),
+    /// The traps and interrupts of a counted workload, for one of its operations, and how many those were.
+    Counted(&'a Counted, &'a Sums, f64),
 }
 
 impl Plan {
@@ -128,7 +132,7 @@ impl Plan {
             System::Loopback => "alone",
         };
         let cost = self.cost.as_ref().map(|_| (COST, cost::COMMANDS));
-        let needed = !self.scenes.is_empty() || !self.counted.is_empty();
+        let needed = !self.scenes.is_empty() || !self.crowd.is_empty() || !self.counted.is_empty();
         cost.into_iter().chain(needed.then_some((START, start))).collect()
     }
 
@@ -149,13 +153,16 @@ impl Plan {
                 script += &format!("N={n}\ngate {}-{length} '{}'\n", workload.name, workload.commands);
             }
         }
+        for (name, commands) in &self.crowd {
+            script += &format!("scene {name} '{commands}'\n");
+        }
         script + "echo BENCH-DONE\npoweroff -f\n"
     }
 }
 
 impl Boot {
-    /// Boots the machine and takes down what it says, telling `told` of it.
-    pub fn run(&self, told: &dyn Fn(Told)) -> Result<()> {
+    /// Boots the machine and takes down what it says, telling `told` of it and how many seconds of a CPU of the host's it took.
+    pub fn run(&self, told: &dyn Fn(Told, f64)) -> Result<()> {
         if let Some(image) = &self.plan.cost {
             self.pair(image, told)?;
         }
@@ -171,7 +178,7 @@ impl Boot {
     }
 
     /// Boots the domain that measures single operations in the place of Linux, where it makes itself another one.
-    fn pair(&self, image: &[u8], told: &dyn Fn(Told)) -> Result<()> {
+    fn pair(&self, image: &[u8], told: &dyn Fn(Told, f64)) -> Result<()> {
         let kernel = self.file("cost.img");
         fs::write(&kernel, image)?;
         let mut options = Options {
@@ -188,13 +195,14 @@ impl Boot {
         let said = machine.wait_for("COST end", PATIENCE).map_err(|error| anyhow!("{error:#}\n{}", machine.tail()))?;
         let _ = fs::remove_file(kernel);
         fs::write(self.file(&format!("{PAIR}.txt")), &said)?;
-        told(Told::Scene(PAIR, &said));
+        told(Told::Scene(PAIR, &said), machine.used());
         Ok(())
     }
 
     /// Tells once more what an earlier run of this boot left in its files.
     pub fn retell(&self, told: &dyn Fn(Told)) {
-        let names = self.plan.first(self.system).into_iter().chain(self.plan.scenes.iter().copied()).map(|(name, _)| name);
+        let names = self.plan.first(self.system).into_iter().chain(self.plan.scenes.iter().chain(&self.plan.crowd).copied());
+        let names = names.map(|(name, _)| name);
         for name in names.filter(|name| *name != START).chain(self.plan.cost.as_ref().map(|_| PAIR)) {
             if let Ok(said) = fs::read_to_string(self.file(&format!("{name}.txt"))) {
                 told(Told::Scene(name, &said));
@@ -205,7 +213,8 @@ impl Boot {
                 serde_json::from_slice(&fs::read(self.file(&format!("{}-{length}.json", workload.name))).ok()?).ok()
             };
             if let (Some(short), Some(long)) = (sums("short"), sums("long")) {
-                told(Told::Counted(workload, &workload.each(&short, &long)));
+                let (each, operations) = workload.each(&short, &long);
+                told(Told::Counted(workload, &each, operations));
             }
         }
     }
@@ -233,23 +242,30 @@ impl Boot {
         Ok(qemu)
     }
 
-    fn perform(&self, machine: &mut Machine, socket: &Path, flushes: Option<&Flushes>, told: &dyn Fn(Told)) -> Result<()> {
-        for (name, _) in self.plan.first(self.system).iter().chain(&self.plan.scenes) {
-            let said = scene(machine, name)?;
-            fs::write(self.file(&format!("{name}.txt")), &said)?;
-            if *name != START {
-                told(Told::Scene(name, &said));
+    fn perform(&self, machine: &mut Machine, socket: &Path, flushes: Option<&Flushes>, told: &dyn Fn(Told, f64)) -> Result<()> {
+        let used = Cell::new(0.0);
+        let tell = |machine: &Machine, what: Told| told(what, machine.used() - used.replace(machine.used()));
+        let scenes = |machine: &mut Machine, scenes: &[(&'static str, &'static str)]| -> Result<()> {
+            for (name, _) in scenes {
+                let said = scene(machine, name)?;
+                fs::write(self.file(&format!("{name}.txt")), &said)?;
+                tell(machine, Told::Scene(name, &said));
             }
-        }
+            Ok(())
+        };
+        scenes(machine, &self.plan.first(self.system))?;
+        scenes(machine, &self.plan.scenes)?;
         if !self.plan.counted.is_empty() {
             let symbols = Symbols::read(&scene(machine, "symbols")?);
             let mut monitor = Monitor::connect(socket)?;
             for workload in self.plan.counted {
                 let mut count = |length| self.gate(machine, &mut monitor, flushes, &format!("{}-{length}", workload.name), &symbols);
                 let (short, long) = (count("short")?, count("long")?);
-                told(Told::Counted(workload, &workload.each(&short, &long)));
+                let (each, operations) = workload.each(&short, &long);
+                tell(machine, Told::Counted(workload, &each, operations));
             }
         }
+        scenes(machine, &self.plan.crowd)?;
         machine.wait_for("BENCH-DONE", PATIENCE)?;
         machine.wait_off(PATIENCE)
     }
@@ -261,12 +277,14 @@ impl Boot {
         monitor.log_exceptions(&log)?;
         let before = flushes.map(Flushes::read).transpose()?;
         machine.type_line("")?;
-        machine.wait_for(&format!("BENCH-GATED {name}\n"), PATIENCE)?;
+        machine.wait_for(&format!("BENCH-GATED {name} "), PATIENCE)?;
         monitor.log_nothing()?;
+        let packets = machine.wait_for("\n", PATIENCE)?;
         let mut sums = exceptions::sum(BufReader::new(File::open(&log)?), symbols)?;
         if let (Some(flushes), Some(before)) = (flushes, before) {
             sums.flushes = flushes.read()?.into_iter().map(|(which, n)| (which.clone(), n - before.get(&which).unwrap_or(&0.0))).collect();
         }
+        sums.packets = packets.trim().parse().with_context(|| format!("{name} counts no packets: {packets}"))?;
         // Tens of megabytes: the sums are the record.
         fs::remove_file(&log)?;
         fs::write(self.file(&format!("{name}.json")), serde_json::to_vec_pretty(&sums)?)?;

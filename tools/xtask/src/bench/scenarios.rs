@@ -39,6 +39,8 @@ pub struct Scenario {
     pub full: bool,
     /// It needs two sides: plain Linux with its loopback does not have it.
     pub sides: bool,
+    /// It makes more DomUs, which stay: what is broadcast reaches them, too, so it comes after all else.
+    pub crowd: bool,
 }
 
 const fn metric(name: &'static str, unit: &'static str, better: Better, read: fn(&str) -> Option<f64>) -> Metric {
@@ -54,12 +56,16 @@ const SAMPLES: &[Metric] = &[metric("rate", "k samples/s", Better::More, parse::
 const LATENCY: &[Metric] = &[metric("mean", "µs", Better::Less, parse::dds_mean)];
 
 const fn quick(name: &'static str, title: &'static str, commands: &'static str, metrics: &'static [Metric]) -> Scenario {
-    Scenario { name, title, commands, metrics, full: false, sides: false }
+    Scenario { name, title, commands, metrics, full: false, sides: false, crowd: false }
 }
 
 impl Scenario {
     const fn full(self) -> Self {
         Self { full: true, sides: true, ..self }
+    }
+
+    const fn crowd(self) -> Self {
+        Self { crowd: true, ..self.full() }
     }
 
     const fn sides(self) -> Self {
@@ -83,10 +89,10 @@ pub const ALL: &[Scenario] = &[
     quick("udp_tx_16384", "UDP 16 KiB, DomU to Dom0", "flow $T -R -u -b 0 -l 16384", UDP),
     quick("udp_tx_65507", "UDP 64 KiB, DomU to Dom0", "flow $T -R -u -b 0 -l 65507", UDP),
     quick("udp_rx_1400", "UDP 1400 B, Dom0 to DomU", "flow $T -u -b 0 -l 1400", UDP),
-    quick("tcp_rr", "TCP request and response", "rr TCP_RR $T", TRANSACTIONS),
-    quick("udp_rr", "UDP request and response", "rr UDP_RR $T", TRANSACTIONS),
+    quick("tcp_rr", "TCP request and response", "rr TCP_RR 4000", TRANSACTIONS),
+    quick("udp_rr", "UDP request and response", "rr UDP_RR 4000", TRANSACTIONS),
     quick("dds_pub", "ddsperf, published by the DomU", "dds_pub 3", SAMPLES),
-    quick("dds_ping", "ddsperf ping from Dom0", "dds_ping 3", LATENCY),
+    quick("dds_ping", "ddsperf ping from Dom0", "dds_ping 2", LATENCY),
     quick("busy_tcp_tx", "TCP, DomU to Dom0, while a program of Dom0's computes", "spin; flow $T -R; spun", TCP).full(),
     quick(
         "busy_pktgen_1514",
@@ -105,9 +111,9 @@ pub const ALL: &[Scenario] = &[
     .full(),
     quick("outside_60", "driver to Dom0's network card, 60 B", "outside 60 10000", PACKETS).full(),
     quick("outside_1514", "driver to Dom0's network card, 1514 B", "outside 1514 10000", PACKETS).full(),
-    quick("domus_tcp", "TCP, one DomU to another through the bridge", "second; between $T", TCP).full(),
-    quick("domus_udp_1400", "UDP 1400 B, one DomU to another", "second; between $T -u -b 0 -l 1400", UDP).full(),
-    quick("three_tcp_tx", "TCP, three DomUs to Dom0 at once, in sum", "second; third; together $T", SUM).full(),
+    quick("domus_tcp", "TCP, one DomU to another through the bridge", "second; between $T", TCP).crowd(),
+    quick("domus_udp_1400", "UDP 1400 B, one DomU to another", "second; between $T -u -b 0 -l 1400", UDP).crowd(),
+    quick("three_tcp_tx", "TCP, three DomUs to Dom0 at once, in sum", "second; third; together $T", SUM).crowd(),
 ];
 
 /// A workload whose buffers are watched in the DomU's driver.
@@ -133,7 +139,7 @@ pub const WATCHED: &[Watched] = &[
         title: "TCP without segmentation offload, while Dom0 does something else for 100 ms",
         commands: "held \"busy 100 50; iperf3 -c $g -R -n 6M\"; offload on",
     },
-    Watched { name: "hold_udp", title: "UDP 1400 B at 100 Mbit/s, DomU to Dom0", commands: "held \"datagrams 4000 -b 100M\"" },
+    Watched { name: "hold_udp", title: "UDP 1400 B at 100 Mbit/s, DomU to Dom0", commands: "held \"flow 1 -R -u -b 100M -l 1400\"" },
 ];
 
 /// A workload whose traps and interrupts are counted: the difference of two lengths, so that only what is repeated remains.
@@ -144,48 +150,56 @@ pub struct Counted {
     pub title: &'static str,
     /// What is repeated.
     pub per: &'static str,
-    /// Shell commands for Dom0; `$N` is how often.
+    /// Shell commands for Dom0; `$N` is how often or how long.
     pub commands: &'static str,
     /// The two lengths.
     pub lengths: (u32, u32),
+    /// The lengths are seconds: how many packets those are, Dom0's interface counts.
+    pub timed: bool,
 }
 
 impl Counted {
-    /// How many operations lie between the two lengths.
-    pub fn operations(&self) -> f64 {
-        f64::from(self.lengths.1 - self.lengths.0)
-    }
-
-    /// What one operation adds.
-    pub fn each(&self, short: &Sums, long: &Sums) -> Sums {
-        long.each(short, self.operations())
+    /// What one operation adds, and how many lie between the two lengths.
+    pub fn each(&self, short: &Sums, long: &Sums) -> (Sums, f64) {
+        let operations = if self.timed { long.packets - short.packets } else { f64::from(self.lengths.1 - self.lengths.0) };
+        (long.each(short, operations.max(1.0)), operations)
     }
 }
 
 /// All counted workloads.
 pub const COUNTED: &[Counted] = &[
-    Counted { name: "pktgen_60", title: "60 B, driver alone", per: "packet", commands: "pktgen start_xmit 60 $N", lengths: (2000, 6000) },
+    Counted {
+        name: "pktgen_60",
+        title: "60 B, driver alone",
+        per: "packet",
+        commands: "pktgen start_xmit 60 $N",
+        lengths: (2000, 10000),
+        timed: false,
+    },
     Counted {
         name: "pktgen_1514",
         title: "1514 B, driver alone",
         per: "packet",
         commands: "pktgen start_xmit 1514 $N",
-        lengths: (2000, 6000),
+        lengths: (2000, 10000),
+        timed: false,
     },
-    Counted { name: "udp_1400", title: "UDP 1400 B", per: "packet", commands: "datagrams $N -b 0", lengths: (2000, 6000) },
+    Counted { name: "udp_1400", title: "UDP 1400 B", per: "packet", commands: "flow $N -R -u -b 0 -l 1400", lengths: (1, 2), timed: true },
     Counted {
         name: "udp_1400_paced",
-        title: "UDP 1400 B, one at a time (20 Mbit/s)",
+        title: "UDP 1400 B, one at a time (10 Mbit/s)",
         per: "packet",
-        commands: "datagrams $N -b 20M",
-        lengths: (500, 1500),
+        commands: "flow $N -R -u -b 10M -l 1400",
+        lengths: (1, 2),
+        timed: true,
     },
     Counted {
         name: "tcp_rr",
         title: "TCP request and response",
         per: "transaction",
-        commands: "netperf -H $g -t TCP_RR -l -$N",
+        commands: "rr TCP_RR $N",
         lengths: (500, 1500),
+        timed: false,
     },
 ];
 

@@ -9,12 +9,13 @@ pub fn take(results: &mut Results, boot: &Boot, told: &Told) -> String {
     let system = boot.system.name();
     let raw = |name: &str| format!("raw/{}", boot.file(&format!("{name}.txt")).file_name().unwrap_or_default().display());
     match told {
-        Told::Counted(workload, sums) => {
+        Told::Scene(run::START, _) => "up".into(),
+        Told::Counted(workload, sums, operations) => {
             results.counts.push(Count {
                 workload: workload.name.into(),
                 system: system.into(),
                 per: workload.per.into(),
-                operations: workload.operations(),
+                operations: *operations,
                 exits: sums.exits.clone(),
                 hypercalls: sums.hypercalls.clone(),
                 injected: sums.injected.clone(),
