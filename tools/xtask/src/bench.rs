@@ -125,12 +125,14 @@ pub fn bench(options: &Options) -> Result<()> {
         for boot in deterministic.iter().chain(&free) {
             boot.retell(&|told| drop(shared.lock().map(|mut results| take::take(&mut results, boot, &told))));
         }
+        results.sort();
         results.goals = goals::judge(&results);
         return show(&results, &folder);
     }
     perform(deterministic, options.jobs, &mut results);
     // Two CPUs that run freely need the machine for themselves.
     perform(free, 1, &mut results);
+    results.sort();
     results.goals = goals::judge(&results);
     show(&results, &folder)?;
     if let Some(before) = before {

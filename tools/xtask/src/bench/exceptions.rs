@@ -47,7 +47,9 @@ impl Symbols {
             let mut words = line.split_whitespace();
             let domain = words.next()?;
             let address = u64::from_str_radix(words.next()?, 16).ok()?;
-            Some((address, format!("{domain} {}", words.nth(1)?.strip_prefix("HYPERVISOR_")?)))
+            let (name, module) = (words.nth(1)?, words.next());
+            let call = if module.is_some() { "tx copy" } else { name.strip_prefix("HYPERVISOR_")? };
+            Some((address, format!("{domain} {call}")))
         };
         let mut symbols: Vec<_> = lines.lines().filter_map(symbol).collect();
         symbols.sort();
@@ -59,8 +61,8 @@ impl Symbols {
     fn hypercall(&self, address: u64) -> &str {
         let after = self.0.partition_point(|(start, _)| *start <= address);
         match after.checked_sub(1).and_then(|at| self.0.get(at)) {
-            // Each function is a few instructions long.
-            Some((start, name)) if address - start < 64 => name,
+            // Xen's functions in the kernel are a few instructions long, and those of a module follow each other.
+            Some((start, name)) if address - start < 64 || (name.ends_with("tx copy") && address - start < 4096) => name,
             _ => "other",
         }
     }
@@ -191,6 +193,17 @@ Taking exception 2 [SVC] on CPU 0
 ...from EL0 to EL1
 ...with ESR 0x15/0x56000000
 Taking exc";
+
+    #[test]
+    fn a_hypercall_has_the_name_of_its_function_or_module() {
+        let symbols = Symbols::read(
+            "DomU ffff800080c40000 T HYPERVISOR_sched_op\n\
+             DomU ffff80007a000100 t front_start_xmit\t[xenolith_tx_front]\nDomU ffff80007a000900 t room [xenolith_tx_front]\n",
+        );
+        let names =
+            [0xffff_8000_80c4_0010, 0xffff_8000_80c4_0040, 0xffff_8000_7a00_08fc, 0xffff_8000_7a00_1000].map(|at| symbols.hypercall(at));
+        assert_eq!(names, ["DomU sched_op", "other", "DomU tx copy", "DomU tx copy"]);
+    }
 
     #[test]
     fn each_exception_is_counted_by_its_reason() {

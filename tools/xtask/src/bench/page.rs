@@ -130,6 +130,10 @@ fn exits(text: &mut String, counts: &[Count]) {
     }
     *text += "<section><h2>What enters the hypervisor</h2><p>Counted in QEMU’s log of exceptions, and TLB flushes by a plugin of QEMU’s: for any \
         hypervisor, with nothing built into it. Each number is the difference of a long and a short run, for one packet or transaction. These are events: they carry over to hardware.</p>";
+    // The same in each plot, so that each reason looks the same in all.
+    let parts: BTreeSet<&String> =
+        counts.iter().flat_map(|count| count.exits.iter().filter(|(_, n)| **n >= 0.005).map(|(reason, _)| reason)).collect();
+    let parts: Vec<_> = parts.into_iter().cloned().collect();
     for workload in COUNTED {
         let of: Vec<_> = SYSTEMS
             .iter()
@@ -138,13 +142,10 @@ fn exits(text: &mut String, counts: &[Count]) {
         if of.is_empty() {
             continue;
         }
-        let parts: BTreeSet<&String> =
-            of.iter().flat_map(|count| count.exits.iter().filter(|(_, n)| **n >= 0.001).map(|(reason, _)| reason)).collect();
         let rows: Vec<_> = of
             .iter()
-            .map(|count| (count.system.clone(), parts.iter().map(|part| count.exits.get(*part).copied().unwrap_or_default()).collect()))
+            .map(|count| (count.system.clone(), parts.iter().map(|part| count.exits.get(part).copied().unwrap_or_default()).collect()))
             .collect();
-        let parts: Vec<_> = parts.into_iter().cloned().collect();
         let title = format!("Entries into the hypervisor for one {}: {}", workload.per, workload.title);
         figure(text, &svg::stacks(&title, &rows, &parts), &escape(&title));
     }

@@ -1,6 +1,7 @@
 //! Everything that was measured, as `results.json` has it.
 
-use super::scenarios::Better;
+use super::scenarios::{self, Better};
+use super::table::SYSTEMS;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -135,6 +136,20 @@ impl Results {
     /// Writes `results.json`.
     pub fn store(&self, file: &Path) -> Result<()> {
         fs::write(file, serde_json::to_vec_pretty(self)?).with_context(|| format!("cannot write {}", file.display()))
+    }
+
+    /// Puts everything into the order of the workloads and systems: machines that run at the same time end in any.
+    pub fn sort(&mut self) {
+        let system = |name: &str| SYSTEMS.iter().position(|system| *system == name);
+        let scenario = |name: &str| scenarios::ALL.iter().position(|scenario| scenario.name == name);
+        let counted = |name: &str| scenarios::COUNTED.iter().position(|counted| counted.name == name);
+        let watched = |name: &str| scenarios::WATCHED.iter().position(|watched| watched.name == name);
+        self.figures.sort_by_key(|figure| (scenario(&figure.scenario), figure.metric.clone(), system(&figure.system)));
+        self.counts.sort_by_key(|count| (counted(&count.workload), system(&count.system)));
+        self.holds.sort_by_key(|hold| (watched(&hold.workload), system(&hold.system)));
+        self.occupancy.sort_by_key(|occupancy| (watched(&occupancy.workload), system(&occupancy.system)));
+        self.instructions.sort_by_key(|cost| system(&cost.system));
+        self.missing.sort();
     }
 
     /// Drops all that was measured of a system.

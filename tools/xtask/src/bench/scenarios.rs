@@ -81,8 +81,8 @@ pub const ALL: &[Scenario] = &[
     quick("egress_1514", "stack's egress path, 1514 B", "pktgen queue_xmit 1514 20000", PACKETS).sides(),
     quick("tcp_tx", "TCP, DomU to Dom0", "flow $T -R", TCP),
     quick("tcp_rx", "TCP, Dom0 to DomU", "flow $T", TCP),
-    quick("tcp_tx_mtu", "TCP without segmentation offload, DomU to Dom0", "offload off; flow $T -R", TCP).sides(),
-    quick("tcp_rx_mtu", "TCP without segmentation offload, Dom0 to DomU", "flow $T; offload on", TCP).sides(),
+    quick("tcp_tx_mtu", "TCP without segmentation offload, DomU to Dom0", "offload off; flow $T -R; offload on", TCP).sides(),
+    quick("tcp_rx_mtu", "TCP without segmentation offload, Dom0 to DomU", "offload off; flow $T; offload on", TCP).sides(),
     quick("udp_tx_64", "UDP 64 B, DomU to Dom0", "flow $T -R -u -b 0 -l 64", UDP),
     quick("udp_tx_256", "UDP 256 B, DomU to Dom0", "flow $T -R -u -b 0 -l 256", UDP),
     quick("udp_tx_1400", "UDP 1400 B, DomU to Dom0", "flow $T -R -u -b 0 -l 1400", UDP),
@@ -128,16 +128,16 @@ pub struct Watched {
 
 /// All watched workloads. They are short: a guest's trace buffer is small, and slow to read.
 pub const WATCHED: &[Watched] = &[
-    Watched { name: "hold_tcp", title: "TCP, DomU to Dom0", commands: "held \"iperf3 -c $g -R -n 12M\"" },
+    Watched { name: "hold_tcp", title: "TCP, DomU to Dom0", commands: "held \"iperf3 -c $g -R -n 24M\"" },
     Watched {
         name: "hold_tcp_mtu",
         title: "TCP without segmentation offload, DomU to Dom0",
-        commands: "offload off; held \"iperf3 -c $g -R -n 4M\"",
+        commands: "offload off; held \"iperf3 -c $g -R -n 4M\"; offload on",
     },
     Watched {
         name: "hold_stalled",
         title: "TCP without segmentation offload, while Dom0 does something else for 100 ms",
-        commands: "held \"busy 100 50; iperf3 -c $g -R -n 6M\"; offload on",
+        commands: "offload off; held \"busy 100 50; iperf3 -c $g -R -n 6M\"; offload on",
     },
     Watched { name: "hold_udp", title: "UDP 1400 B at 100 Mbit/s, DomU to Dom0", commands: "held \"flow 1 -R -u -b 100M -l 1400\"" },
 ];
