@@ -11,13 +11,13 @@ mod kvm;
 mod monitor;
 mod page;
 mod parse;
+mod plugin;
 mod results;
 mod run;
 mod scenarios;
 mod svg;
 mod table;
 mod take;
-mod tlb;
 
 use crate::qemu;
 use crate::{guests, host, modules};

@@ -16,6 +16,9 @@ pub struct Sums {
     /// TLB flushes by the hypervisor, by whose TLB they are of: empty where they cannot be counted.
     #[serde(default)]
     pub flushes: BTreeMap<String, f64>,
+    /// Instructions of the hypervisor, where they can be counted.
+    #[serde(default)]
+    pub instructions: Option<f64>,
     /// Packets that Dom0's interface got from the DomU.
     #[serde(default)]
     pub packets: f64,
@@ -152,6 +155,7 @@ impl Sums {
             hypercalls: map(&self.hypercalls, &less.hypercalls),
             injected: map(&self.injected, &less.injected),
             flushes: map(&self.flushes, &less.flushes),
+            instructions: self.instructions.zip(less.instructions).map(|(more, less)| each(more, less)),
             packets: each(self.packets, less.packets),
         }
     }

@@ -46,8 +46,7 @@ fn head(text: &mut String, results: &Results) {
 fn goals(text: &mut String, goals: &[Goal]) {
     let (judged, met) = (goals.iter().filter(|goal| goal.met.is_some()), goals.iter().filter(|goal| goal.met == Some(true)));
     let _ = write!(text, "<section><h2>Goals</h2><p>{} of {} that were measured are met.</p>", met.count(), judged.count());
-    *text +=
-        "<table><thead><tr><th>Goal<th>System<th>Compared with<th class=\"n\">Wanted<th class=\"n\">Measured<th>Verdict</thead><tbody>";
+    *text += "<table><thead><tr><th>Goal<th>System<th>Compared with<th class=\"n\">Wanted<th class=\"n\">Measured<th class=\"n\">Limit*<th>Verdict</thead><tbody>";
     for goal in goals {
         let times = if goal.against.is_some() { " ×" } else { "" };
         let relation = if goal.better == "more" { "≥" } else { "≤" };
@@ -63,14 +62,17 @@ fn goals(text: &mut String, goals: &[Goal]) {
         };
         let _ = write!(
             text,
-            "<tr><td>{}<td>{}<td>{}<td class=\"n\">{relation} {}{times}<td class=\"n\">{value}<td class=\"{class}\">{verdict}",
+            "<tr><td>{}<td>{}<td>{}<td class=\"n\">{relation} {}{times}<td class=\"n\">{value}<td class=\"n\">{}<td class=\"{class}\">{verdict}{}",
             escape(&goal.what),
             escape(&goal.system),
             goal.against.as_deref().unwrap_or("–"),
-            goal.target
+            goal.target,
+            goal.limit.map_or(String::new(), |limit| format!("{limit:.2} ×")),
+            goal.why.as_ref().map_or(String::new(), |why| format!("<tr class=\"why\"><td colspan=\"7\">{}", escape(why))),
         );
     }
-    *text += "</tbody></table></section>";
+    *text += "</tbody></table><p><small>* What the same guests would reach on a hypervisor that executes no instruction at all, where the hypervisor’s \
+        instructions were counted.</small></p></section>";
 }
 
 fn throughput(text: &mut String, results: &Results) {
@@ -128,8 +130,8 @@ fn exits(text: &mut String, counts: &[Count]) {
     if counts.is_empty() {
         return;
     }
-    *text += "<section><h2>What enters the hypervisor</h2><p>Counted in QEMU’s log of exceptions, and TLB flushes by a plugin of QEMU’s: for any \
-        hypervisor, with nothing built into it. Each number is the difference of a long and a short run, for one packet or transaction. These are events: they carry over to hardware.</p>";
+    *text += "<section><h2>What enters the hypervisor</h2><p>Counted in QEMU’s log of exceptions, TLB flushes and the hypervisor’s instructions by a plugin of QEMU’s: for any \
+        hypervisor, with nothing built into it. Each number is the difference of a long and a short run, for one packet or transaction. These are counts: they carry over to hardware.</p>";
     // The same in each plot, so that each reason looks the same in all.
     let parts: BTreeSet<&String> =
         counts.iter().flat_map(|count| count.exits.iter().filter(|(_, n)| **n >= 0.005).map(|(reason, _)| reason)).collect();
@@ -149,7 +151,7 @@ fn exits(text: &mut String, counts: &[Count]) {
         let title = format!("Entries into the hypervisor for one {}: {}", workload.per, workload.title);
         figure(text, &svg::stacks(&title, &rows, &parts), &escape(&title));
     }
-    *text += "<table><thead><tr><th>Workload<th>System<th class=\"n\">Entries<th>TLB flushes<th>Interrupts taken, by domain<th>Hypercalls, by caller and name</thead><tbody>";
+    *text += "<table><thead><tr><th>Workload<th>System<th class=\"n\">Entries<th class=\"n\">Instructions<th>TLB flushes<th>Interrupts taken, by domain<th>Hypercalls, by caller and name</thead><tbody>";
     for count in counts {
         let list = |map: &BTreeMap<String, f64>| {
             let mut all: Vec<_> = map.iter().filter(|(_, n)| **n >= 0.001).collect();
@@ -160,12 +162,13 @@ fn exits(text: &mut String, counts: &[Count]) {
             COUNTED.iter().find(|workload| workload.name == count.workload).map_or(count.workload.as_str(), |workload| workload.title);
         let _ = write!(
             text,
-            "<tr><td>{}, a {}<td>{}<td class=\"n\"><a href=\"{}\">{}</a><td>{}<td>{}<td>{}",
+            "<tr><td>{}, a {}<td>{}<td class=\"n\"><a href=\"{}\">{}</a><td class=\"n\">{}<td>{}<td>{}<td>{}",
             escape(title),
             count.per,
             escape(&count.system),
             escape(&count.raw),
             number(count.exits.values().sum()),
+            count.instructions.map_or("not counted".into(), number),
             flushes(count),
             list(&count.injected),
             list(&count.hypercalls)

@@ -62,7 +62,7 @@ pub struct Run {
 }
 
 /// Traps and interrupts of a workload.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[derive(Serialize, Deserialize, Default, Clone, Debug, PartialEq)]
 pub struct Count {
     /// The workload's name.
     pub workload: String,
@@ -81,6 +81,9 @@ pub struct Count {
     /// TLB flushes by the hypervisor for one, by whose TLBs: empty where QEMU cannot count them.
     #[serde(default)]
     pub flushes: BTreeMap<String, f64>,
+    /// Instructions of the hypervisor for one: nothing where QEMU cannot count them.
+    #[serde(default)]
+    pub instructions: Option<f64>,
     /// The file with the log's sums.
     pub raw: String,
 }
@@ -236,6 +239,9 @@ impl Results {
             ];
             for (what, map) in sums {
                 all.push((format!("{} {what} on {}", count.workload, count.system), map.values().sum(), 1.0));
+            }
+            if let Some(instructions) = count.instructions {
+                all.push((format!("{} instructions on {}", count.workload, count.system), instructions, 50.0));
             }
         }
         for hold in &self.holds {

@@ -2,8 +2,8 @@
 
 use super::exceptions::{self, Sums, Symbols};
 use super::monitor::{self, Monitor};
+use super::plugin::Counters;
 use super::scenarios::Counted;
-use super::tlb::Flushes;
 use super::{cost, kvm};
 use crate::console::Machine;
 use crate::host;
@@ -169,9 +169,9 @@ impl Boot {
         let (socket, modules) = (monitor::socket(), self.modules()?);
         let mut qemu = self.machine(&modules)?;
         qemu.args(monitor::option(&socket));
-        let flushes = if self.plan.counted.is_empty() { None } else { Flushes::watch(&mut qemu, &self.file("tlb.bin"))? };
+        let counters = if self.plan.counted.is_empty() { None } else { Counters::watch(&mut qemu, &self.file("plugin.bin"))? };
         let mut machine = Machine::start(qemu, &self.file("console.log"))?;
-        let end = self.perform(&mut machine, &socket, flushes.as_ref(), told);
+        let end = self.perform(&mut machine, &socket, counters.as_ref(), told);
         let _ = fs::remove_file(&socket);
         let _ = modules.initrd.map(fs::remove_file);
         end.map_err(|error| anyhow!("{error:#}\n{}", machine.tail()))
@@ -242,7 +242,7 @@ impl Boot {
         Ok(qemu)
     }
 
-    fn perform(&self, machine: &mut Machine, socket: &Path, flushes: Option<&Flushes>, told: &dyn Fn(Told, f64)) -> Result<()> {
+    fn perform(&self, machine: &mut Machine, socket: &Path, counters: Option<&Counters>, told: &dyn Fn(Told, f64)) -> Result<()> {
         let used = Cell::new(0.0);
         let tell = |machine: &Machine, what: Told| told(what, machine.used() - used.replace(machine.used()));
         let scenes = |machine: &mut Machine, scenes: &[(&'static str, &'static str)]| -> Result<()> {
@@ -259,7 +259,7 @@ impl Boot {
             let symbols = Symbols::read(&scene(machine, "symbols")?);
             let mut monitor = Monitor::connect(socket)?;
             for workload in self.plan.counted {
-                let mut count = |length| self.gate(machine, &mut monitor, flushes, &format!("{}-{length}", workload.name), &symbols);
+                let mut count = |length| self.gate(machine, &mut monitor, counters, &format!("{}-{length}", workload.name), &symbols);
                 let (short, long) = (count("short")?, count("long")?);
                 let (each, operations) = workload.each(&short, &long);
                 tell(machine, Told::Counted(workload, &each, operations));
@@ -271,18 +271,27 @@ impl Boot {
     }
 
     /// Lets the machine run a workload with QEMU's log of exceptions on, and sums that up.
-    fn gate(&self, machine: &mut Machine, monitor: &mut Monitor, flushes: Option<&Flushes>, name: &str, symbols: &Symbols) -> Result<Sums> {
+    fn gate(
+        &self,
+        machine: &mut Machine,
+        monitor: &mut Monitor,
+        counters: Option<&Counters>,
+        name: &str,
+        symbols: &Symbols,
+    ) -> Result<Sums> {
         machine.wait_for(&format!("BENCH-GATE {name}\n"), PATIENCE)?;
         let log = self.file(&format!("{name}.int"));
         monitor.log_exceptions(&log)?;
-        let before = flushes.map(Flushes::read).transpose()?;
+        let before = counters.map(Counters::read).transpose()?;
         machine.type_line("")?;
         machine.wait_for(&format!("BENCH-GATED {name} "), PATIENCE)?;
+        let after = counters.map(Counters::read).transpose()?;
         monitor.log_nothing()?;
         let packets = machine.wait_for("\n", PATIENCE)?;
         let mut sums = exceptions::sum(BufReader::new(File::open(&log)?), symbols)?;
-        if let (Some(flushes), Some(before)) = (flushes, before) {
-            sums.flushes = flushes.read()?.into_iter().map(|(which, n)| (which.clone(), n - before.get(&which).unwrap_or(&0.0))).collect();
+        if let (Some((flushes, instructions)), Some(before)) = (after, before) {
+            sums.flushes = flushes.into_iter().map(|(which, n)| (which.clone(), n - before.0.get(&which).unwrap_or(&0.0))).collect();
+            sums.instructions = Some(instructions - before.1);
         }
         sums.packets = packets.trim().parse().with_context(|| format!("{name} counts no packets: {packets}"))?;
         // Tens of megabytes: the sums are the record.

@@ -201,6 +201,7 @@ pub const COUNTED: &[Counted] = &[
         lengths: (500, 1500),
         timed: false,
     },
+    Counted { name: "dds_ping", title: "ddsperf ping from Dom0", per: "round trip", commands: "dds_ping $N", lengths: (2, 3), timed: true },
 ];
 
 /// The scenario of that name.

@@ -105,7 +105,8 @@ const PARTS: [&str; 8] = [
 
 /// Horizontal bars in groups, each bar with its number.
 pub fn bars(title: &str, groups: &[String], series: &[Series]) -> String {
-    let (left, right, bar) = (190.0, 90.0, 17.0);
+    let longest = groups.iter().map(|name| name.chars().count()).max().unwrap_or_default();
+    let (left, right, bar) = ((longest as f64 * 6.9 + 12.0).max(190.0), 90.0, 17.0);
     let gap = 12.0;
     let group = bar * series.len() as f64 + gap;
     let height = group * groups.len() as f64 + 30.0;
@@ -118,7 +119,7 @@ pub fn bars(title: &str, groups: &[String], series: &[Series]) -> String {
         for (s, series) in series.iter().enumerate() {
             let y = top + s as f64 * bar;
             let Some(value) = series.values.get(g).copied().flatten() else {
-                label(&mut text, left + 4.0, y + bar - 4.5, "start", "not measured");
+                label(&mut text, left + 4.0, y + bar - 4.5, "start", "–");
                 continue;
             };
             let width = (WIDTH - left - right) * value / most;

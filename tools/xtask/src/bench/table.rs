@@ -60,7 +60,8 @@ fn line(goal: &Goal) -> String {
         Some(against) => format!("{}, to {against}", goal.what),
         None => goal.what.clone(),
     };
-    format!("{what:<63}{:<17}{wanted:>10}{value:>10}  {verdict}", goal.system)
+    let limit = goal.limit.map(|limit| format!(" (a hypervisor of no instructions: {limit:.2}x)")).unwrap_or_default();
+    format!("{what:<63}{:<17}{wanted:>10}{value:>10}  {verdict}{limit}", goal.system)
 }
 
 /// A number with about four digits that matter.

@@ -20,14 +20,16 @@ pub fn take(results: &mut Results, boot: &Boot, told: &Told) -> String {
                 hypercalls: sums.hypercalls.clone(),
                 injected: sums.injected.clone(),
                 flushes: sums.flushes.clone(),
+                instructions: sums.instructions,
                 raw: raw(&format!("{}-long", workload.name)).replace(".txt", ".json"),
             });
             let exits: f64 = sums.exits.values().sum();
             format!(
-                "{:<14} {} exits, {} interrupts for one {}",
+                "{:<14} {} exits, {} interrupts, {} instructions for one {}",
                 workload.name,
                 table::number(exits),
                 table::number(sums.injected.values().sum()),
+                sums.instructions.map_or("?".into(), table::number),
                 workload.per
             )
         }

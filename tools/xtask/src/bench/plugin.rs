@@ -1,6 +1,7 @@
-//! TLB flushes of any hypervisor, counted by a plugin of QEMU's.
+//! TLB flushes and instructions of Xen and Xenolith, counted by a plugin of QEMU's.
 //!
-//! QEMU logs no TLB flushes. The plugin counts the instructions for them as they are executed outside of the guests' kernels.
+//! QEMU logs neither. The plugin counts TLBI as it is executed outside of the guests' kernels, and all that is executed where both hypervisors
+//! have their code.
 
 use crate::{host, qemu};
 use anyhow::{Context, Result};
@@ -9,14 +10,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const SOURCE: &str = include_str!("tlb.c");
+const SOURCE: &str = include_str!("plugin.c");
 /// Versions of QEMU that have the plugin's interface.
 const QEMU: std::ops::RangeInclusive<u32> = 6..=8;
 
 /// The counters of a running QEMU.
-pub struct Flushes(PathBuf);
+pub struct Counters(PathBuf);
 
-impl Flushes {
+impl Counters {
     /// Makes `qemu` count in `file`; nothing where it cannot, or where there is no C compiler.
     pub fn watch(qemu: &mut Command, file: &Path) -> Result<Option<Self>> {
         if !version()?.is_some_and(|version| QEMU.contains(&version)) || host::which("cc").is_none() {
@@ -33,11 +34,12 @@ impl Flushes {
         Ok(Some(Self(file.into())))
     }
 
-    /// How many there were since the start, by whose TLBs were flushed.
-    pub fn read(&self) -> Result<BTreeMap<String, f64>> {
-        let bytes = fs::read(&self.0).context("QEMU counts no TLB flushes")?;
-        let counters = bytes.chunks_exact(8).filter_map(|bytes| Some(u64::from_ne_bytes(bytes.try_into().ok()?) as f64));
-        Ok(["all CPUs", "one CPU"].map(String::from).into_iter().zip(counters).collect())
+    /// TLB flushes since the start by whose TLBs they were of, and the hypervisor's instructions.
+    pub fn read(&self) -> Result<(BTreeMap<String, f64>, f64)> {
+        let bytes = fs::read(&self.0).context("QEMU's plugin counts nothing")?;
+        let mut counters = bytes.chunks_exact(8).filter_map(|bytes| Some(u64::from_ne_bytes(bytes.try_into().ok()?) as f64));
+        let flushes = ["all CPUs", "one CPU"].map(String::from).into_iter().zip(counters.by_ref()).collect();
+        Ok((flushes, counters.next().unwrap_or_default()))
     }
 }
 
