@@ -173,7 +173,7 @@ pub const COUNTED: &[Counted] = &[
         title: "60 B, driver alone",
         per: "packet",
         commands: "pktgen start_xmit 60 $N",
-        lengths: (2000, 10000),
+        lengths: (4000, 20000),
         timed: false,
     },
     Counted {
@@ -181,7 +181,7 @@ pub const COUNTED: &[Counted] = &[
         title: "1514 B, driver alone",
         per: "packet",
         commands: "pktgen start_xmit 1514 $N",
-        lengths: (2000, 10000),
+        lengths: (4000, 20000),
         timed: false,
     },
     Counted { name: "udp_1400", title: "UDP 1400 B", per: "packet", commands: "flow $N -R -u -b 0 -l 1400", lengths: (1, 2), timed: true },
@@ -190,7 +190,7 @@ pub const COUNTED: &[Counted] = &[
         title: "UDP 1400 B, one at a time (10 Mbit/s)",
         per: "packet",
         commands: "flow $N -R -u -b 10M -l 1400",
-        lengths: (1, 2),
+        lengths: (1, 3),
         timed: true,
     },
     Counted {
