@@ -118,7 +118,7 @@ pub fn bench(options: &Options) -> Result<()> {
         results = before.clone();
         systems(options)?.iter().for_each(|system| results.forget(system.name()));
     }
-    results.machine = machine()?;
+    results.machine = machine(options.image.as_deref())?;
     let [deterministic, free] = jobs(options, &folder)?;
     if options.report {
         let shared = Mutex::new(&mut results);
@@ -277,7 +277,7 @@ fn systems(options: &Options) -> Result<Vec<System>> {
 }
 
 /// What the figures depend on, by name.
-fn machine() -> Result<std::collections::BTreeMap<String, String>> {
+fn machine(image: Option<&Path>) -> Result<std::collections::BTreeMap<String, String>> {
     let first = |command: &mut Command| host::output(command).ok().and_then(|text| Some(text.lines().next()?.trim().to_string()));
     let mut git = Command::new("git");
     git.current_dir(host::workspace()).args(["describe", "--always", "--dirty", "--abbrev=12"]);
@@ -285,7 +285,7 @@ fn machine() -> Result<std::collections::BTreeMap<String, String>> {
     let package =
         |start: &str| versions.lines().find(|line| line.starts_with(start)).map(|line| line.trim_end_matches("_arm64.deb").into());
     let all = [
-        ("xenolith", first(&mut git)),
+        ("xenolith", image.map_or_else(|| first(&mut git), |image| Some(image.display().to_string()))),
         ("qemu", first(Command::new("qemu-system-aarch64").arg("--version"))),
         ("xen", package("xen-hypervisor-4")),
         ("kernel", package("linux-image-")),

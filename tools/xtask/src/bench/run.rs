@@ -81,6 +81,14 @@ impl Mode {
             Self::Free => "free-running",
         }
     }
+
+    /// Seconds that a scenario may take. One that runs freely has the machine for itself, and ends by itself after a few seconds.
+    fn patience(self) -> u64 {
+        match self {
+            Self::Deterministic => PATIENCE,
+            Self::Free => 60,
+        }
+    }
 }
 
 /// What a machine is booted with.
@@ -247,7 +255,7 @@ impl Boot {
         let tell = |machine: &Machine, what: Told| told(what, machine.used() - used.replace(machine.used()));
         let scenes = |machine: &mut Machine, scenes: &[(&'static str, &'static str)]| -> Result<()> {
             for (name, _) in scenes {
-                let said = scene(machine, name)?;
+                let said = scene(machine, name, self.mode.patience())?;
                 fs::write(self.file(&format!("{name}.txt")), &said)?;
                 tell(machine, Told::Scene(name, &said));
             }
@@ -256,7 +264,7 @@ impl Boot {
         scenes(machine, &self.plan.first(self.system))?;
         scenes(machine, &self.plan.scenes)?;
         if !self.plan.counted.is_empty() {
-            let symbols = Symbols::read(&scene(machine, "symbols")?);
+            let symbols = Symbols::read(&scene(machine, "symbols", PATIENCE)?);
             let mut monitor = Monitor::connect(socket)?;
             for workload in self.plan.counted {
                 let mut count = |length| self.gate(machine, &mut monitor, counters, &format!("{}-{length}", workload.name), &symbols);
@@ -329,8 +337,8 @@ impl Boot {
     }
 }
 
-fn scene(machine: &mut Machine, name: &str) -> Result<String> {
-    machine.wait_for(&format!("BENCH-BEGIN {name}\n"), PATIENCE).and_then(|_| machine.wait_for(&format!("BENCH-END {name}\n"), PATIENCE))
+fn scene(machine: &mut Machine, name: &str, patience: u64) -> Result<String> {
+    machine.wait_for(&format!("BENCH-BEGIN {name}\n"), patience).and_then(|_| machine.wait_for(&format!("BENCH-END {name}\n"), patience))
 }
 
 /// The folder of everything that the benchmark leaves.

@@ -77,8 +77,8 @@ impl Scenario {
 pub const ALL: &[Scenario] = &[
     quick("pktgen_60", "driver alone, 60 B", "pktgen start_xmit 60 20000", PACKETS).sides(),
     quick("pktgen_1514", "driver alone, 1514 B", "pktgen start_xmit 1514 15000", PACKETS).sides(),
-    quick("egress_60", "stack's egress path, 60 B", "pktgen queue_xmit 60 20000", PACKETS).sides(),
-    quick("egress_1514", "stack's egress path, 1514 B", "pktgen queue_xmit 1514 20000", PACKETS).sides(),
+    quick("egress_60", "stack's egress path, 60 B", "pktgen queue_xmit 60 40000", PACKETS).sides(),
+    quick("egress_1514", "stack's egress path, 1514 B", "pktgen queue_xmit 1514 40000", PACKETS).sides(),
     quick("tcp_tx", "TCP, DomU to Dom0", "flow $T -R", TCP),
     quick("tcp_rx", "TCP, Dom0 to DomU", "flow $T", TCP),
     quick("tcp_tx_mtu", "TCP without segmentation offload, DomU to Dom0", "offload off; flow $T -R; offload on", TCP).sides(),
