@@ -62,7 +62,7 @@ gate() {
   echo "BENCH-GATED $1 $(($(delivered) - had))"; read -r line
 }
 # symbols: where the two kernels make hypercalls.
-symbols() { for w in HYPERVISOR_ '\[xenolith_tx'; do grep $w /proc/kallsyms | sed 's/^/Dom0 /'; in_domu "grep $w /proc/kallsyms" | sed 's/^/DomU /'; done; }
+symbols() { for w in HYPERVISOR_ xenolith_tx; do grep -F $w /proc/kallsyms | sed 's/^/Dom0 /'; in_domu "grep -F $w /proc/kallsyms" | sed 's/^/DomU /'; done; }
 # held 'COMMANDS': the sender's buffers while they run: how long the DomU's driver holds each (HOLD and the percentiles 0 to 100 in µs,
 # then their number), and how many it holds (OCC and for each ms with events the most and the last).
 held() {
