@@ -190,7 +190,7 @@ pub const COUNTED: &[Counted] = &[
         title: "UDP 1400 B, one at a time (10 Mbit/s)",
         per: "packet",
         commands: "flow $N -R -u -b 10M -l 1400",
-        lengths: (1, 3),
+        lengths: (1, 5),
         timed: true,
     },
     Counted {
