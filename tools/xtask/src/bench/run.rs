@@ -119,7 +119,7 @@ pub struct Plan {
     /// The image of the domain that measures single operations, if it is to do so, before all else.
     pub cost: Option<Vec<u8>>,
     /// What is counted, after that.
-    pub counted: &'static [Counted],
+    pub counted: Vec<&'static Counted>,
 }
 
 /// What a machine tells of while it runs.
@@ -156,7 +156,7 @@ impl Plan {
         if !self.counted.is_empty() {
             script += "scene symbols symbols\n";
         }
-        for workload in self.counted {
+        for workload in &self.counted {
             for (length, n) in [("short", workload.lengths.0), ("long", workload.lengths.1)] {
                 script += &format!("N={n}\ngate {}-{length} '{}'\n", workload.name, workload.commands);
             }
@@ -216,7 +216,7 @@ impl Boot {
                 told(Told::Scene(name, &said));
             }
         }
-        for workload in self.plan.counted {
+        for workload in &self.plan.counted {
             let sums = |length: &str| -> Option<Sums> {
                 serde_json::from_slice(&fs::read(self.file(&format!("{}-{length}.json", workload.name))).ok()?).ok()
             };
@@ -266,7 +266,7 @@ impl Boot {
         if !self.plan.counted.is_empty() {
             let symbols = Symbols::read(&scene(machine, "symbols", PATIENCE)?);
             let mut monitor = Monitor::connect(socket)?;
-            for workload in self.plan.counted {
+            for workload in &self.plan.counted {
                 let mut count = |length| self.gate(machine, &mut monitor, counters, &format!("{}-{length}", workload.name), &symbols);
                 let (short, long) = (count("short")?, count("long")?);
                 let (each, operations) = workload.each(&short, &long);

@@ -156,6 +156,8 @@ pub struct Counted {
     pub lengths: (u32, u32),
     /// The lengths are seconds: how many packets those are, Dom0's interface counts.
     pub timed: bool,
+    /// Only in the full run: a log of many exceptions takes long.
+    pub full: bool,
 }
 
 impl Counted {
@@ -175,6 +177,7 @@ pub const COUNTED: &[Counted] = &[
         commands: "pktgen start_xmit 60 $N",
         lengths: (4000, 20000),
         timed: false,
+        full: false,
     },
     Counted {
         name: "pktgen_1514",
@@ -183,8 +186,17 @@ pub const COUNTED: &[Counted] = &[
         commands: "pktgen start_xmit 1514 $N",
         lengths: (4000, 20000),
         timed: false,
+        full: false,
     },
-    Counted { name: "udp_1400", title: "UDP 1400 B", per: "packet", commands: "flow $N -R -u -b 0 -l 1400", lengths: (1, 2), timed: true },
+    Counted {
+        name: "udp_1400",
+        title: "UDP 1400 B",
+        per: "packet",
+        commands: "flow $N -R -u -b 0 -l 1400",
+        lengths: (1, 2),
+        timed: true,
+        full: false,
+    },
     Counted {
         name: "udp_1400_paced",
         title: "UDP 1400 B, one at a time (10 Mbit/s)",
@@ -192,6 +204,7 @@ pub const COUNTED: &[Counted] = &[
         commands: "flow $N -R -u -b 10M -l 1400",
         lengths: (1, 5),
         timed: true,
+        full: false,
     },
     Counted {
         name: "tcp_rr",
@@ -200,8 +213,17 @@ pub const COUNTED: &[Counted] = &[
         commands: "rr TCP_RR $N",
         lengths: (500, 1500),
         timed: false,
+        full: false,
     },
-    Counted { name: "dds_ping", title: "ddsperf ping from Dom0", per: "round trip", commands: "dds_ping $N", lengths: (2, 3), timed: true },
+    Counted {
+        name: "dds_ping",
+        title: "ddsperf ping from Dom0",
+        per: "round trip",
+        commands: "dds_ping $N",
+        lengths: (1, 2),
+        timed: true,
+        full: true,
+    },
 ];
 
 /// The scenario of that name.
