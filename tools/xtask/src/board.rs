@@ -16,6 +16,8 @@ pub struct Board {
     pub name: &'static str,
     /// CPUs that guests can use.
     pub cpus: u32,
+    /// All CPUs, with those that no guest can use.
+    smp: u32,
     /// `-M`.
     machine: &'static str,
     tree: Tree,
@@ -40,6 +42,7 @@ pub const ALL: &[Board] = &[
     Board {
         name: "xlnx-zcu102",
         cpus: 4,
+        smp: 4,
         machine: "xlnx-zcu102,virtualization=on",
         tree: Tree::Debian("zynqmp-zcu102-rev1.0.dtb"),
         modules_at: [0x1000_0000, 0x1800_0000],
@@ -49,6 +52,7 @@ pub const ALL: &[Board] = &[
     Board {
         name: "xlnx-versal-virt",
         cpus: 2,
+        smp: 4,
         machine: "xlnx-versal-virt",
         tree: Tree::Generated,
         modules_at: [0x1000_0000, 0x1800_0000],
@@ -58,6 +62,7 @@ pub const ALL: &[Board] = &[
     Board {
         name: "imx8mp-evk",
         cpus: 4,
+        smp: 4,
         machine: "imx8mp-evk",
         tree: Tree::Debian("imx8mp-evk.dtb"),
         modules_at: [0x5000_0000, 0x5800_0000],
@@ -113,7 +118,7 @@ pub fn command(board: &Board, options: &Options, hypervisor: &Path, modules: &Mo
 fn machine(board: &Board) -> Result<Command> {
     let mut qemu = if board.new { qemu::new_program()? } else { qemu::program()? };
     // Boards have sound.
-    qemu.env("QEMU_AUDIO_DRV", "none").args(["-M", board.machine, "-m", "2G", "-smp", &board.cpus.to_string()]);
+    qemu.env("QEMU_AUDIO_DRV", "none").args(["-M", board.machine, "-m", "2G", "-smp", &board.smp.to_string()]);
     Ok(qemu)
 }
 
