@@ -69,6 +69,8 @@ pub enum Imbalance {
         /// Which.
         channel: u32,
     },
+    /// An interrupt of the machine whose owner has not got it, or that somebody has who does not own it.
+    Line(u32),
     /// The audit itself has no memory.
     NoMemory,
 }
@@ -98,7 +100,8 @@ impl Hypervisor {
         let granted = self.check_grants(&domains)?;
         self.check_pages(&domains, &granted)?;
         self.check_ports(&domains)?;
-        self.check_txcopy(&domains)
+        self.check_txcopy(&domains)?;
+        self.check_lines(&domains)
     }
 }
 

@@ -10,6 +10,7 @@ use crate::evtchn::Notify;
 use crate::frames::FrameTable;
 use crate::lock::Lock;
 use crate::machine::Machine;
+use crate::passthrough::Passthrough;
 use crate::policy::Policy;
 use crate::sched::{Nanos, SchedId, Scheduler};
 use crate::trace::Trace;
@@ -47,6 +48,8 @@ pub struct Hypervisor {
     pub console: Lock<ConsoleRing>,
     /// Who may do what.
     pub policy: Policy,
+    /// Whose the machine's devices are.
+    pub passthrough: Passthrough,
     /// What does not change after boot.
     pub fixed: Fixed,
     /// Dying domains that wait for their last pages; looked at after every hypercall.
@@ -117,6 +120,7 @@ impl Hypervisor {
             wall_clock: WallClock::default(),
             console: Lock::new(console),
             policy,
+            passthrough: Passthrough::default(),
             fixed,
             zombies: AtomicU32::new(0),
             next_bite: AtomicU64::new(Nanos::MAX),

@@ -30,6 +30,7 @@ pub mod lock;
 pub mod machine;
 pub mod mmio;
 pub mod p2m;
+pub mod passthrough;
 pub mod policy;
 pub mod psci;
 pub mod runstate;

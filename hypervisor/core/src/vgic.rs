@@ -135,6 +135,17 @@ impl Vgic {
         self.distributor.lock().link(intid, linked)
     }
 
+    /// Connects an SPI that the guest has not touched yet to the physical one of the same number, whose trigger stays as it is. `false` if
+    /// there is no such SPI, or it is connected, enabled, pending or active.
+    pub fn give_spi(&self, intid: u32) -> bool {
+        self.distributor.lock().give(intid)
+    }
+
+    /// Whether an SPI is connected to the physical one.
+    pub fn is_linked(&self, intid: u32) -> bool {
+        self.distributor.lock().is_linked(intid)
+    }
+
     /// Its version.
     pub fn version(&self) -> Version {
         self.config.version()

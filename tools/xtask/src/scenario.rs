@@ -13,6 +13,7 @@ mod gicv2;
 mod lifecycle;
 mod memory;
 mod network;
+mod passthrough;
 mod tools;
 mod trace;
 mod txcopy;
@@ -61,6 +62,7 @@ pub fn all() -> Vec<Scenario> {
         network::ALL,
         block::ALL,
         devices::ALL,
+        passthrough::ALL,
         vcpus::ALL,
         lifecycle::ALL,
         memory::ALL,

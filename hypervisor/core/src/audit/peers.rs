@@ -1,10 +1,11 @@
-//! What spans two domains: both ends of an event channel, a channel of tx copy and its sender.
+//! What spans two domains, or a domain and the machine: both ends of an event channel, a channel of tx copy and its sender, interrupts.
 
 use super::{Domains, Imbalance, List, first_difference};
 use crate::addr::DomainId;
 use crate::domain::Domain;
 use crate::evtchn::Peer;
 use crate::hypervisor::Hypervisor;
+use crate::vgic::FIRST_SPI;
 use alloc::sync::Weak;
 
 impl Hypervisor {
@@ -49,6 +50,15 @@ impl Hypervisor {
             Some((receiver, channel, ..)) => Err(Imbalance::Channel { receiver, channel }),
             None => Ok(()),
         }
+    }
+
+    pub(super) fn check_lines(&self, domains: &Domains) -> Result<(), Imbalance> {
+        for domain in domains {
+            let wrong = (FIRST_SPI..FIRST_SPI + domain.spis)
+                .find(|intid| domain.vgic.is_linked(*intid) != (self.passthrough.owner(*intid) == Some(domain.vmid)));
+            wrong.map_or(Ok(()), |intid| Err(Imbalance::Line(intid)))?;
+        }
+        Ok(())
     }
 }
 

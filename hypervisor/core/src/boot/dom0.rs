@@ -58,6 +58,10 @@ pub struct Dom0Plan {
     pub mmio: Vec<Region>,
     /// SPIs to route to Dom0, each once, sorted.
     pub interrupts: Vec<Interrupt>,
+    /// Registers that Dom0 may give to domains and has not itself (`xen,passthrough`): whole pages, sorted, merged.
+    pub offered_mmio: Vec<Region>,
+    /// SPIs of that kind, each once, sorted.
+    pub offered_interrupts: Vec<Interrupt>,
     /// Lines for the console: devices that Dom0 does not get because their nodes cannot be used, a default for its memory.
     pub warnings: Vec<String>,
 }
@@ -123,6 +127,8 @@ pub fn plan(input: &Dom0Input<'_>) -> Result<Dom0Plan, BootError> {
         event_ppi,
         mmio: devices.mmio,
         interrupts: devices.interrupts,
+        offered_mmio: devices.offered_mmio,
+        offered_interrupts: devices.offered_interrupts,
         warnings,
         banks,
     })

@@ -15,6 +15,7 @@ mod devices;
 mod generated;
 mod policy;
 
+pub(super) use devices::not_for_domains;
 pub use devices::{Devices, devices};
 pub(super) use generated::{cpus, psci};
 use policy::{Fate, Policy};
@@ -67,6 +68,9 @@ fn write_node<'t>(writer: &mut TreeWriter, node: Node<'t>, policy: &Policy<'t>, 
         if !dropped {
             writer.property(name, value);
         }
+    }
+    if policy::is_passed_through(node) {
+        writer.text("status", "disabled");
     }
     if is_chosen {
         chosen::add(writer, input);

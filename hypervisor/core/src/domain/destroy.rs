@@ -159,6 +159,8 @@ impl Hypervisor {
                 }
             });
             let Some(domain) = found else { return };
+            // Before its VMID can be another's.
+            self.release_lines(&domain);
             // Two CPUs may find the same one.
             if !self.domains.take(&domain) {
                 continue;

@@ -41,9 +41,17 @@ pub fn build(hv: &Hypervisor, plan: &Dom0Plan, vcpus: u32, pin: bool, vgic: Vgic
     map_devices(hv, &dom0, &plan.mmio)?;
     for interrupt in &plan.interrupts {
         hv.machine.spi_set_trigger(interrupt.intid, interrupt.trigger);
-        if !dom0.vgic.link_spi(interrupt.intid, true) {
+        hv.passthrough.offer_line(interrupt.intid);
+        if !dom0.vgic.link_spi(interrupt.intid, true) || hv.passthrough.claim_line(interrupt.intid, dom0.vmid).is_err() {
             log::warn!("Dom0: its interrupt {} is beyond the interrupt controller's", interrupt.intid);
         }
+    }
+    for interrupt in &plan.offered_interrupts {
+        hv.machine.spi_set_trigger(interrupt.intid, interrupt.trigger);
+        hv.passthrough.offer_line(interrupt.intid);
+    }
+    for region in &plan.offered_mmio {
+        hv.passthrough.offer_frames(Mfn::containing(region.start())..Mfn::containing(region.end()));
     }
     copy(hv, plan.kernel);
     plan.ramdisk.into_iter().for_each(|ramdisk| copy(hv, ramdisk));

@@ -58,11 +58,11 @@ impl Hypervisor {
     /// page goes to the UART. Returns the port that the reader connects to.
     ///
     /// # Errors
-    /// `EINVAL` if it has one; those of a new event channel. The page is then still the caller's.
+    /// `EINVAL` if it has one, or a device with that interrupt; those of a new event channel. The page is then still the caller's.
     pub fn add_ring_uart(&self, domain: &Domain, page: Mfn, console: DomainId) -> Result<u32, Errno> {
         // Under a lock, so that there are never two.
         let _life = domain.life.lock();
-        if domain.uart.is_completed() {
+        if domain.uart.is_completed() || domain.vgic.is_linked(GUEST_VPL011_SPI) {
             return Err(Errno::EINVAL);
         }
         let port = domain.events.alloc_unbound_for_xen(self.machine, console, 0).map_err(|error| error.errno())?;

@@ -15,6 +15,7 @@ use guest_abi::xen::DOMID_SELF;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 mod create;
+mod devices;
 mod info;
 mod memory;
 mod scheduler;
@@ -136,11 +137,11 @@ fn simple(request: &Request<'_>, domain: &Arc<Domain>) -> Result<(), Errno> {
         abi::XEN_DOMCTL_SCHEDULER_OP => scheduler::scheduler_op(request, domain),
         abi::XEN_DOMCTL_MAX_MEM => memory::max_mem(request, domain),
         abi::XEN_DOMCTL_GET_PAGING_MEMPOOL_SIZE => memory::get_pool(request, domain),
-        abi::XEN_DOMCTL_IOMEM_PERMISSION => memory::iomem_permission(request, domain),
+        abi::XEN_DOMCTL_IOMEM_PERMISSION => devices::iomem_permission(request, domain),
         abi::XEN_DOMCTL_VUART_OP => vuart::vuart_op(request, domain),
-        abi::XEN_DOMCTL_MEMORY_MAPPING => memory::memory_mapping(request, domain),
-        // The control domain has no interrupt to give away.
-        abi::XEN_DOMCTL_BIND_PT_IRQ => Err(Errno::EPERM),
+        abi::XEN_DOMCTL_MEMORY_MAPPING => devices::memory_mapping(request, domain),
+        abi::XEN_DOMCTL_BIND_PT_IRQ => devices::bind(request, domain),
+        abi::XEN_DOMCTL_UNBIND_PT_IRQ => devices::unbind(request, domain),
         // Neither an IOMMU nor cache colouring.
         abi::XEN_DOMCTL_ASSIGN_DEVICE
         | abi::XEN_DOMCTL_TEST_ASSIGN_DEVICE

@@ -21,6 +21,8 @@ pub(super) struct SpiBank {
     pub state: Bank,
     /// Connected to the physical interrupt of the same number.
     pub linked: u32,
+    /// Its trigger is not the guest's to choose.
+    fixed: u32,
     /// The vCPU each goes to.
     target: [u8; 32],
     /// The vCPU whose list register holds it, where `loaded`.
@@ -105,7 +107,25 @@ impl Distributor {
     pub fn link(&mut self, intid: u32, linked: bool) -> bool {
         let Some(bank) = self.spi_bank_mut(intid / BANK) else { return false };
         bank.linked = bank.linked & !bit(intid) | u32::from(linked) << (intid % BANK);
+        bank.fixed &= !bit(intid);
         true
+    }
+
+    /// Connects SPI `intid`, with the trigger that the physical interrupt has, if it is idle and not connected: whether it was.
+    pub fn give(&mut self, intid: u32) -> bool {
+        let Some(bank) = self.spi_bank_mut(intid / BANK) else { return false };
+        let used = bank.linked | bank.state.enabled | bank.state.pending | bank.state.loaded;
+        if used & bit(intid) != 0 {
+            return false;
+        }
+        bank.linked |= bit(intid);
+        bank.fixed |= bit(intid);
+        true
+    }
+
+    /// Whether SPI `intid` is connected to the physical interrupt.
+    pub fn is_linked(&self, intid: u32) -> bool {
+        self.bank(intid / BANK).is_some_and(|bank| bank.linked & bit(intid) != 0)
     }
 
     /// Routes SPI `intid` to `vcpu`.
@@ -123,7 +143,9 @@ impl Distributor {
         let new = bits & !bank.state.enabled;
         bank.state.enabled |= new;
         for n in ones(new & bank.linked) {
-            machine.spi_set_trigger(b * BANK + n, if bank.state.is_edge(n) { Trigger::Edge } else { Trigger::Level });
+            if bank.fixed & bit(n) == 0 {
+                machine.spi_set_trigger(b * BANK + n, if bank.state.is_edge(n) { Trigger::Edge } else { Trigger::Level });
+            }
             machine.spi_set_enabled(b * BANK + n, true);
         }
         let raised = new & bank.state.pending;

@@ -1,6 +1,5 @@
-//! Physical interrupts: those of the hypervisor itself, and the hardware domain's.
+//! Physical interrupts: those of the hypervisor itself, and those of domains' devices.
 
-use xenolith_core::addr::DomainId;
 use xenolith_core::vgic::FIRST_SPI;
 
 use super::Runner;
@@ -59,7 +58,7 @@ impl Runner {
                 }
             }
             _ if Some(intid) == self.interrupts.console => console::receive(|byte| self.hv.console_input(byte)),
-            FIRST_SPI.. => return self.pass_to_dom0(intid),
+            FIRST_SPI.. => return self.pass_on(intid),
             // A kick: what it is about is looked at before the guest is entered.
             _ => {}
         }
@@ -67,13 +66,13 @@ impl Runner {
         gic::deactivate(intid);
     }
 
-    /// The guest deactivates it.
-    fn pass_to_dom0(&self, intid: u32) {
+    /// For the domain whose device it comes from. The guest deactivates it.
+    fn pass_on(&self, intid: u32) {
         gic::priority_drop(intid);
-        let dom0 = self.hv.domains.get(DomainId::HARDWARE);
-        match dom0.as_ref().and_then(|dom0| dom0.vgic.raise_physical_spi(intid).ok().map(|set| (dom0, set))) {
-            Some((dom0, set)) => set.iter().filter_map(|vcpu| dom0.vcpu(vcpu)).for_each(|vcpu| {
-                self.hv.trace_injection(dom0, vcpu.id, intid);
+        let domain = self.hv.passthrough.owner(intid).and_then(|owner| self.hv.domain_of(owner));
+        match domain.as_ref().and_then(|domain| domain.vgic.raise_physical_spi(intid).ok().map(|set| (domain, set))) {
+            Some((domain, set)) => set.iter().filter_map(|vcpu| domain.vcpu(vcpu)).for_each(|vcpu| {
+                self.hv.trace_injection(domain, vcpu.id, intid);
                 self.hv.notice(vcpu);
             }),
             None => {

@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::policy::{Fate, Policy};
+use super::policy::{Fate, Policy, is_passed_through};
 use crate::boot::fdt::{Interrupt, Node};
 use crate::boot::host_tree::{GicKind, HostInfo, Uart};
 use crate::boot::region::{merge, subtract};
@@ -12,11 +12,16 @@ use crate::boot::{BootError, HostTree, Region};
 use crate::machine::Trigger;
 
 /// The devices that Dom0 gets.
+#[derive(Default)]
 pub struct Devices {
     /// Registers: whole pages, sorted, merged; nothing of the GIC (v2m frames aside), of our UART or of RAM that is not reserved.
     pub mmio: Vec<Region>,
     /// SPIs, each once, sorted.
     pub interrupts: Vec<Interrupt>,
+    /// Registers of the devices that are marked to be passed to domains: Dom0 gives them away, and has them not.
+    pub offered_mmio: Vec<Region>,
+    /// SPIs of these, but for those of Dom0's own devices.
+    pub offered_interrupts: Vec<Interrupt>,
     /// One line for each node that cannot be used.
     pub warnings: Vec<String>,
 }
@@ -24,20 +29,30 @@ pub struct Devices {
 /// Collects what the nodes of Dom0's tree need.
 pub fn devices(tree: &HostTree<'_>, info: &HostInfo, uart: &Uart) -> Result<Devices, BootError> {
     let policy = Policy::new(tree, &uart.node)?;
-    let mut found = Devices { mmio: Vec::new(), interrupts: Vec::new(), warnings: Vec::new() };
+    let mut found = Devices::default();
     collect(tree.root(), &policy, &mut found);
-    found.mmio = subtract(&found.mmio, &not_for_dom0(info, uart));
+    let ours = not_for_domains(info, uart);
+    found.mmio = subtract(&found.mmio, &ours);
+    found.offered_mmio = subtract(&found.offered_mmio, &ours);
     for frame in &info.v2m {
         found.mmio.push(frame.registers.pages_outward());
         let (first, count) = frame.spis.unwrap_or_default();
         found.interrupts.extend((first..first.saturating_add(count)).map(|intid| Interrupt { intid, trigger: Trigger::Edge }));
     }
     found.mmio = merge(found.mmio);
-    found.interrupts.retain(|line| !line.is_private() && uart.interrupt.is_none_or(|ours| ours.intid != line.intid));
-    // Stable: of two devices on one line the first in the tree decides the trigger.
-    found.interrupts.sort_by_key(|line| line.intid);
-    found.interrupts.dedup_by_key(|line| line.intid);
+    tidy(&mut found.interrupts, uart);
+    tidy(&mut found.offered_interrupts, uart);
+    let own = &found.interrupts;
+    found.offered_interrupts.retain(|line| own.binary_search_by_key(&line.intid, |own| own.intid).is_err());
     Ok(found)
+}
+
+/// Leaves the SPIs that are not our UART's, each once, sorted.
+fn tidy(lines: &mut Vec<Interrupt>, uart: &Uart) {
+    lines.retain(|line| !line.is_private() && uart.interrupt.is_none_or(|ours| ours.intid != line.intid));
+    // Stable: of two devices on one line the first in the tree decides the trigger.
+    lines.sort_by_key(|line| line.intid);
+    lines.dedup_by_key(|line| line.intid);
 }
 
 fn collect<'t>(node: Node<'t>, policy: &Policy<'t>, found: &mut Devices) {
@@ -55,21 +70,25 @@ fn collect<'t>(node: Node<'t>, policy: &Policy<'t>, found: &mut Devices) {
 }
 
 fn collect_one<'t>(node: Node<'t>, gic: Node<'t>, found: &mut Devices) -> Result<(), BootError> {
-    found.mmio.extend(node.reg()?.into_iter().map(Region::pages_outward));
-    found.interrupts.extend(node.interrupts(gic)?);
+    let (mmio, interrupts) = match is_passed_through(node) {
+        true => (&mut found.offered_mmio, &mut found.offered_interrupts),
+        false => (&mut found.mmio, &mut found.interrupts),
+    };
+    mmio.extend(node.reg()?.into_iter().map(Region::pages_outward));
+    interrupts.extend(node.interrupts(gic)?);
     if node.text("device_type") == Some("pci") {
         // The functions behind a host bridge are found by probing: Dom0 gets the bridge's windows and lines.
         for window in node.ranges()? {
             let on_cpu_bus = node.parent().map_or(Ok(None), |bus| bus.translate(window.parent))?;
-            found.mmio.extend(on_cpu_bus.map(Region::pages_outward));
+            mmio.extend(on_cpu_bus.map(Region::pages_outward));
         }
-        found.interrupts.extend(node.mapped_interrupts(gic)?);
+        interrupts.extend(node.mapped_interrupts(gic)?);
     }
     Ok(())
 }
 
-/// What Dom0 must not reach through a device node: our UART, the physical GIC, and RAM other than that reserved for devices.
-fn not_for_dom0(info: &HostInfo, uart: &Uart) -> Vec<Region> {
+/// What no domain must reach through a device node: our UART, the physical GIC, and RAM other than that reserved for devices.
+pub(in crate::boot) fn not_for_domains(info: &HostInfo, uart: &Uart) -> Vec<Region> {
     let mut ours = subtract(&info.ram, &info.reserved);
     ours.push(uart.registers);
     match &info.gic.kind {

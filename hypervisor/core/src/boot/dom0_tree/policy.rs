@@ -76,10 +76,16 @@ impl<'t> Policy<'t> {
     }
 }
 
-/// Whether a property of a copied node is left out: references to IOMMUs, which Dom0 has not, and notes to us.
+/// Whether the node's device is to be passed to a domain: Dom0 knows of it, disabled, and does not get it.
+pub(super) fn is_passed_through(node: Node<'_>) -> bool {
+    node.has("xen,passthrough")
+}
+
+/// Whether a property of a copied node is left out: references to IOMMUs, which Dom0 has not, notes to us, and what is written anew.
 pub(super) fn is_dropped_property(node: Node<'_>, property: &str) -> bool {
     let (name, cell) = match property {
         "xen,passthrough" => return true,
+        "status" => return is_passed_through(node),
         "iommus" => ("iommus", 0),
         "iommu-map" | "iommu-map-mask" => ("iommu-map", 1),
         _ => return false,

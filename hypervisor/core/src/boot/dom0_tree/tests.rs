@@ -116,3 +116,28 @@ fn shared_lines_are_routed_once_and_ours_not_at_all() {
     let (_, devices) = dom0(vec![], more);
     assert_eq!(devices.interrupts.iter().map(|line| line.intid).collect::<Vec<_>>(), [40, 41]);
 }
+
+#[test]
+fn a_device_to_be_passed_on_is_there_but_disabled() {
+    let more = vec![
+        Node(
+            "rtc@9010000",
+            vec![
+                Text("xen,passthrough", &[]),
+                Text("status", &["okay"]),
+                Cells("reg", vec![0x901_0000, 0x1000]),
+                Cells("interrupts", vec![0, 2, 4]),
+            ],
+        ),
+        Node("other@9020000", vec![Cells("reg", vec![0x902_0000, 0x1000]), Cells("interrupts", vec![0, 3, 4])]),
+        Node("shared@9030000", vec![Text("xen,passthrough", &[]), Cells("interrupts", vec![0, 3, 1])]),
+    ];
+    let (lines, devices) = dom0(vec![], more);
+    let status = |node: &str| lines.iter().filter(|line| line.starts_with(&std::format!("/{node} status"))).cloned().collect::<Vec<_>>();
+    assert_eq!(status("rtc@9010000"), [std::format!("/rtc@9010000 status {:02x?}", b"disabled\0")]);
+    assert_eq!(status("other@9020000"), [""; 0]);
+    assert!(!lines.iter().any(|line| line.contains("xen,passthrough")));
+    let intids = |lines: &[crate::boot::fdt::Interrupt]| lines.iter().map(|line| line.intid).collect::<Vec<_>>();
+    assert_eq!((devices.mmio, intids(&devices.interrupts)), (vec![region(0x902_0000, 0x902_1000)], vec![35]));
+    assert_eq!((devices.offered_mmio, intids(&devices.offered_interrupts)), (vec![region(0x901_0000, 0x901_1000)], vec![34]));
+}

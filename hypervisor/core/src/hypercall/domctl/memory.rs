@@ -1,17 +1,14 @@
-//! The toolstack and a domain's memory: limits, the paging pool, caches, device memory.
+//! The toolstack and a domain's memory: limits, the paging pool, caches.
 
 use super::{Request, Step};
-use crate::addr::{Gfn, Mfn, PAGE_SIZE};
+use crate::addr::{Gfn, PAGE_SIZE};
 use crate::domain::Domain;
-use crate::p2m::{P2m, P2mType};
 use alloc::sync::Arc;
 use guest_abi::domctl as abi;
 use guest_abi::errno::Errno;
 
 /// Pages cleaned before Dom0 may take an interrupt.
 const BUDGET: u64 = 1024;
-/// Frames of one memory_mapping at most; libxc splits larger ones.
-const MAX_MAPPING: u64 = 64;
 /// Pages of one cache flush at most.
 const MAX_FLUSH: u64 = 1 << 18;
 
@@ -57,53 +54,4 @@ pub fn set_pool(request: &Request<'_>, domain: &Arc<Domain>) -> Result<(), Errno
 
 pub fn get_pool(request: &Request<'_>, domain: &Arc<Domain>) -> Result<(), Errno> {
     request.reply(&abi::PagingMempool { size: domain.p2m.pool() * PAGE_SIZE })
-}
-
-/// Permissions are not kept: what may be mapped is checked when it is mapped, and here so that the tools get their answer early.
-pub fn iomem_permission(request: &Request<'_>, _domain: &Arc<Domain>) -> Result<(), Errno> {
-    let wanted: abi::IomemPermission = request.payload()?;
-    let end = wanted.first_mfn.checked_add(wanted.nr_mfns).ok_or(Errno::EINVAL)?;
-    if may_give(&request.caller.domain.p2m, wanted.first_mfn, end) { Ok(()) } else { Err(Errno::EPERM) }
-}
-
-/// Whether a domain may give away device frames: it has them mapped itself, as the machine has them. So nobody gets RAM, which would
-/// bypass ownership, nor what the hypervisor drives: interrupt controller and UART. Ends at the first frame that is not so.
-fn may_give(owner: &P2m, first: u64, end: u64) -> bool {
-    let mut mfn = first;
-    while mfn < end {
-        match owner.lookup(Gfn(mfn)) {
-            Some(found) if found.kind.is_mmio() && found.mfn == Mfn(mfn) => mfn = (mfn | ((1 << found.order) - 1)) + 1,
-            _ => return false,
-        }
-    }
-    true
-}
-
-/// Maps device memory into a domain, or unmaps it.
-pub fn memory_mapping(request: &Request<'_>, domain: &Arc<Domain>) -> Result<(), Errno> {
-    let wanted: abi::MemoryMapping = request.payload()?;
-    let (hv, count) = (request.hv, wanted.nr_mfns);
-    if count > MAX_MAPPING {
-        return Err(Errno::E2BIG);
-    }
-    let end = wanted.first_mfn.checked_add(count).ok_or(Errno::EINVAL)?;
-    wanted.first_gfn.checked_add(count).ok_or(Errno::EINVAL)?;
-    if !may_give(&request.caller.domain.p2m, wanted.first_mfn, end) {
-        return Err(Errno::EPERM);
-    }
-    let mut edit = domain.p2m.edit(&hv.frames);
-    for i in 0..count {
-        let gfn = Gfn(wanted.first_gfn + i);
-        if wanted.add_mapping == 0 {
-            let is_device = edit.lookup(gfn).is_some_and(|m| m.kind == P2mType::MmioDirectDev && m.mfn == Mfn(wanted.first_mfn + i));
-            if is_device {
-                edit.unmap(gfn).map_err(|_| Errno::ENOMEM)?;
-            }
-        } else if edit.lookup(gfn).is_some() {
-            return Err(Errno::EEXIST);
-        } else {
-            edit.map(gfn, Mfn(wanted.first_mfn + i), 0, P2mType::MmioDirectDev).map_err(|_| Errno::ENOMEM)?;
-        }
-    }
-    Ok(())
 }

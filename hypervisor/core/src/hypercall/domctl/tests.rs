@@ -1,3 +1,4 @@
+mod devices;
 mod life;
 mod vcpus;
 mod vuart;
@@ -51,28 +52,4 @@ fn pinning_answers_as_xen() {
     assert_eq!(pin(&bed, &dom0, 0, abi::XEN_VCPUAFFINITY_SOFT, 2), 0, "out of reach, but it is only a wish");
     let effective: Vec<u8> = bed.peek(&dom0, Testbed::va(0, MAP), 1);
     assert_eq!(effective, [0]);
-}
-
-#[test]
-fn only_devices_of_the_control_domain_are_given_to_others() {
-    let bed = Testbed::new(Policy::Silo);
-    let (dom0, domain) = (bed.domain(0, 1), bed.domain(1, 1));
-    const DEVICE: u64 = 0x9030;
-    let map = |first_mfn, nr_mfns| {
-        let wanted = abi::MemoryMapping { first_gfn: 0x100, first_mfn, nr_mfns, add_mapping: 1, ..Default::default() };
-        domctl(&bed, &dom0, abi::XEN_DOMCTL_MEMORY_MAPPING, 1, &wanted)
-    };
-    let permit = |first_mfn, nr_mfns| {
-        let wanted = abi::IomemPermission { first_mfn, nr_mfns, allow_access: 1, ..Default::default() };
-        domctl(&bed, &dom0, abi::XEN_DOMCTL_IOMEM_PERMISSION, 1, &wanted)
-    };
-    let eperm = Errno::EPERM.to_return();
-    assert_eq!((permit(DEVICE, 1), map(DEVICE, 1)), (eperm, eperm), "not the control domain's");
-    assert_eq!(domain.p2m.lookup(Gfn(0x100)), None);
-    dom0.p2m.edit(&bed.hv.frames).map(Gfn(DEVICE), Mfn(DEVICE), 0, P2mType::MmioDirectDev).unwrap();
-    assert_eq!((permit(DEVICE, 2), map(DEVICE, 2)), (eperm, eperm), "one too many");
-    assert_eq!((permit(DEVICE, 1), map(DEVICE, 1)), (0, 0));
-    let ram = bed.ram(&dom0, 0).0;
-    assert_eq!((permit(ram, 1), map(ram, 1)), (eperm, eperm));
-    assert_eq!(permit(DEVICE, u64::MAX), Errno::EINVAL.to_return());
 }
