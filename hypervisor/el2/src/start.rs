@@ -1,6 +1,7 @@
 //! From a machine that EL2 drives to a running hypervisor: frame table, Dom0 and the domains of the device tree, all CPUs at work.
 
 use alloc::sync::Arc;
+use alloc::vec;
 use alloc::vec::Vec;
 
 use log::{info, warn};
@@ -8,8 +9,8 @@ use spin::Once;
 use xenolith_core::addr::{CpuId, DomainId, Ipa, Mfn, PAGE_SHIFT, PAGE_SIZE};
 use xenolith_core::boot::cmdline::{Bootscrub, Level, Xsm};
 use xenolith_core::boot::dom0::{self, Dom0Input, Dom0Plan};
-use xenolith_core::boot::domu::{self, DomuConfig};
-use xenolith_core::boot::host_tree::{GicKind, ModuleKind};
+use xenolith_core::boot::domu::{self, DomuConfig, DomuDevices};
+use xenolith_core::boot::host_tree::{BootModule, GicKind, ModuleKind};
 use xenolith_core::boot::image::HEADER_SIZE;
 use xenolith_core::boot::{BootError, HostInfo, Region, gzip};
 use xenolith_core::clock::Clock;
@@ -117,7 +118,9 @@ fn build_dom0(hv: &Hypervisor, host: &Host, plan: &Dom0Plan, vcpus: u32) -> Arc<
 fn build_domu(hv: &Hypervisor, host: &Host, id: DomainId, config: &DomuConfig) -> Result<Arc<Domain>, BootError> {
     info!("*** LOADING DOMU cpus={} memory={:#x}KB ***", config.vcpus, config.memory >> 10);
     let version = hv.fixed.gic.version;
-    let plan = domu::plan(config, &host.tree, &kernel_start(config.kernel.region), version, hv.fixed.ipa_bits)?;
+    let blob = config.devices.as_ref().map_or_else(|| Ok(Vec::new()), devices_tree)?;
+    let devices = config.devices.as_ref().map(|module| DomuDevices::read(module, &blob, &host.tree, &host.info, &host.uart)).transpose()?;
+    let plan = domu::plan(config, &host.tree, &kernel_start(config.kernel.region), devices.as_ref(), version, hv.fixed.ipa_bits)?;
     let n = id.0;
     info!("Loading d{n} kernel from boot module @ {:?}", plan.kernel.from.start());
     if let Some(ramdisk) = &plan.ramdisk {
@@ -126,6 +129,17 @@ fn build_domu(hv: &Hypervisor, host: &Host, id: DomainId, config: &DomuConfig) -
     plan.banks.iter().for_each(|bank| info!("d{n} memory: {bank} ({} MiB)", bank.size() >> 20));
     let vgic = hv.fixed.gic.guest(version).ok_or_else(|| BootError::NoDomain { node: config.node.clone() })?;
     build_domain::build(hv, id, config, &plan, vgic)
+}
+
+/// The file of a domain's tree of devices.
+fn devices_tree(module: &BootModule) -> Result<Vec<u8>, BootError> {
+    const LARGEST: u64 = 1 << 20;
+    if module.region.size() > LARGEST {
+        return Err(BootError::DomainModule { node: module.node.clone(), why: "it is larger than 1 MiB" });
+    }
+    let mut blob = vec![0; module.region.size() as usize];
+    MACHINE.read(module.region.start(), &mut blob);
+    Ok(blob)
 }
 
 /// A secondary CPU: waits until there are domains.

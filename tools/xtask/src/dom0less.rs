@@ -2,6 +2,7 @@
 
 use crate::guests::Guests;
 use crate::qemu::{self, Modules, Options};
+use crate::scenario::passthrough;
 use crate::{doctor, host};
 use anyhow::{Context, Result, ensure};
 use std::fs;
@@ -11,6 +12,8 @@ use std::process::Command;
 /// Where the domains' kernel and root are put, which all of them share, clear of Dom0's.
 const KERNEL_AT: u64 = 0xd000_0000;
 const ROOT_AT: u64 = 0xd800_0000;
+/// Where the tree of a domain's devices is put.
+const DEVICES_AT: u64 = 0xdf00_0000;
 
 /// A domain to be described.
 pub struct Domain<'a> {
@@ -26,13 +29,15 @@ pub struct Domain<'a> {
     pub bootargs: &'a str,
     /// It has no kernel.
     pub no_kernel: bool,
+    /// It gets the devices that this device tree tells of; the machine's clock is marked to be passed to it.
+    pub devices: Option<&'a Path>,
     /// Further properties of one cell.
     pub more: &'a [(&'a str, u32)],
 }
 
 /// A domain of 256 MiB with a UART.
 pub const DOMAIN: Domain<'_> =
-    Domain { name: "domU1", memory: 256 << 10, cpus: 1, enhanced: None, bootargs: "", no_kernel: false, more: &[] };
+    Domain { name: "domU1", memory: 256 << 10, cpus: 1, enhanced: None, bootargs: "", no_kernel: false, devices: None, more: &[] };
 
 /// QEMU's options for a machine with these domains: their tree, and their files in memory.
 pub fn options(
@@ -47,6 +52,7 @@ pub fn options(
     let tree = scratch.join("dom0less.dtb");
     qemu::dump_tree(options, hypervisor, modules, &tree)?;
     let (kernel, root) = (guests.kernel(), guests.domu());
+    let mut files = vec![(kernel.clone(), KERNEL_AT), (root.clone(), ROOT_AT)];
     // fdtput puts a new node before the others.
     for domain in domains.iter().rev() {
         let path = format!("/chosen/{}", domain.name);
@@ -69,9 +75,14 @@ pub fn options(
             module.put("s", "bootargs", &[&format!("console=ttyAMA0 rdinit=/init loglevel=4 later {}", domain.bootargs)])?;
         }
         node.module(ROOT_AT, "multiboot,ramdisk", &root)?;
+        if let Some(devices) = domain.devices {
+            passthrough::mark(&tree)?;
+            node.module(DEVICES_AT, "multiboot,device-tree", devices)?;
+            files.push((devices.to_path_buf(), DEVICES_AT));
+        }
     }
     let mut qemu = vec!["-dtb".into(), tree.display().to_string()];
-    for (file, at) in [(kernel, KERNEL_AT), (root, ROOT_AT)] {
+    for (file, at) in files {
         let file = qemu::escape(&file.to_string_lossy());
         qemu.extend(["-device".into(), format!("loader,file={file},addr={at:#x},force-raw=on")]);
     }

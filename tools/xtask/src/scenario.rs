@@ -13,7 +13,7 @@ mod gicv2;
 mod lifecycle;
 mod memory;
 mod network;
-mod passthrough;
+pub mod passthrough;
 mod tools;
 mod trace;
 mod txcopy;

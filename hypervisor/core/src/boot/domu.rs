@@ -12,9 +12,12 @@ use super::host_tree::{BootModule, HostInfo, ModuleKind};
 use super::image::KernelImage;
 use super::placement::place_boot_files;
 use super::{BootError, HostTree, Region};
-use crate::addr::{Ipa, PAGE_SIZE};
+use crate::addr::{Ipa, PAGE_SHIFT, PAGE_SIZE};
 use crate::vgic::{MAX_SPIS, Version};
 use guest_abi::arch_arm as arch;
+
+mod devices;
+pub use devices::{DomuDevices, Line, Mapping};
 
 /// What a domain is told of Xen.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,6 +55,8 @@ pub struct DomuConfig {
     pub kernel: BootModule,
     /// Its ramdisk.
     pub ramdisk: Option<Region>,
+    /// The tree of its devices.
+    pub devices: Option<BootModule>,
 }
 
 /// What is not there, but would change what the domain is: better refused than left out.
@@ -78,12 +83,6 @@ fn config(node: Node<'_>, info: &HostInfo, version: Version) -> Result<DomuConfi
         let own = |module: &&BootModule| module.kind == kind && module.for_domu && is_below(&module.node, &path);
         info.modules.iter().find(own)
     };
-    if let Some(fragment) = module(ModuleKind::DeviceTree) {
-        return Err(BootError::DomainModule {
-            node: fragment.node.clone(),
-            why: "it is a device tree of devices to pass through, which is not supported",
-        });
-    }
     let vpl011 = node.has("vpl011");
     Ok(DomuConfig {
         memory: memory(node)?,
@@ -96,6 +95,7 @@ fn config(node: Node<'_>, info: &HostInfo, version: Version) -> Result<DomuConfi
         pool: optional(node, "xen,domain-p2m-mem-mb")?.map(|mib| u64::from(mib) * MIB / PAGE_SIZE),
         kernel: module(ModuleKind::Kernel).cloned().ok_or_else(|| BootError::NoDomainKernel { node: path.clone() })?,
         ramdisk: module(ModuleKind::Ramdisk).map(|module| module.region),
+        devices: module(ModuleKind::DeviceTree).cloned(),
         node: path.clone(),
     })
 }
@@ -179,8 +179,8 @@ impl DomuConfig {
     #[cfg(test)]
     pub(crate) fn for_tests(node: &str, memory: u64, enhanced: Enhanced, kernel: BootModule) -> Self {
         let (spis, max_grant_frames, max_maptrack_frames, pool) = (None, None, None, Some(1 << 20));
-        let (node, vcpus, vpl011, ramdisk) = (node.into(), 1, true, None);
-        Self { node, memory, vcpus, vpl011, enhanced, spis, max_grant_frames, max_maptrack_frames, pool, kernel, ramdisk }
+        let (node, vcpus, vpl011, ramdisk, devices) = (node.into(), 1, true, None, None);
+        Self { node, memory, vcpus, vpl011, enhanced, spis, max_grant_frames, max_maptrack_frames, pool, kernel, ramdisk, devices }
     }
 
     /// Where the guest has its memory.
@@ -206,6 +206,10 @@ pub struct DomuPlan {
     pub tree: Vec<u8>,
     /// Guest physical address space for foreign pages.
     pub extended: Vec<Region>,
+    /// Registers of the machine that it gets.
+    pub mmio: Vec<Mapping>,
+    /// Interrupts of the machine that it gets.
+    pub interrupts: Vec<Line>,
 }
 
 /// A file to copy into a guest's memory.
@@ -218,8 +222,15 @@ pub struct GuestFile {
 }
 
 /// Plans a domain. `kernel_start`: the first bytes of its kernel, at least [`super::image::HEADER_SIZE`] if it is so long; `ipa_bits`: width
-/// of guest physical addresses.
-pub fn plan(config: &DomuConfig, host: &HostTree<'_>, kernel_start: &[u8], version: Version, ipa_bits: u8) -> Result<DomuPlan, BootError> {
+/// of guest physical addresses; `devices`: what its tree of devices says.
+pub fn plan(
+    config: &DomuConfig,
+    host: &HostTree<'_>,
+    kernel_start: &[u8],
+    devices: Option<&DomuDevices<'_>>,
+    version: Version,
+    ipa_bits: u8,
+) -> Result<DomuPlan, BootError> {
     let kernel = KernelImage::parse(kernel_start, config.kernel.region.size()).map_err(|why| match why {
         BootError::BadKernel(why) => BootError::DomainModule { node: config.kernel.node.clone(), why },
         other => other,
@@ -230,8 +241,19 @@ pub fn plan(config: &DomuConfig, host: &HostTree<'_>, kernel_start: &[u8], versi
     if banks.iter().any(|bank| bank.end().0 > 1 << ipa_bits) {
         return Err(none());
     }
+    let mmio = devices.map_or(Vec::new(), |devices| devices.mmio.clone());
+    // What the guest has there already, memory and on a GICv2 the hardware's CPU interface, is not mapped over.
+    let own = Region::new(arch::GUEST_GICC_BASE, arch::GUEST_GICC_SIZE).into_iter().chain(banks.iter().copied());
+    let is_taken = |at: Region| own.clone().any(|own| own.overlaps(at)) || at.end().0 > 1 << ipa_bits;
+    if mmio.iter().any(|device| Region::new(device.to.0 << PAGE_SHIFT, device.pages << PAGE_SHIFT).is_none_or(is_taken)) {
+        const WHY: &str = "it puts a device where the domain has memory or cannot address it";
+        return Err(BootError::DomainModule {
+            node: config.devices.as_ref().map_or_else(String::new, |module| module.node.clone()),
+            why: WHY,
+        });
+    }
     let extended = if config.enhanced == Enhanced::No { Vec::new() } else { extended(&banks, ipa_bits) };
-    let mut input = TreeInput { host, config, version, banks: &banks, extended: &extended, ramdisk: config.ramdisk };
+    let mut input = TreeInput { host, config, version, banks: &banks, extended: &extended, ramdisk: config.ramdisk, devices };
     // The ramdisk's address is not known yet; the size of the tree does not depend on it.
     let size = domu_tree::build(&input).len() as u64;
     let files = place_boot_files(first, kernel, size, config.ramdisk.map_or(0, Region::size)).map_err(|why| match why {
@@ -246,6 +268,8 @@ pub fn plan(config: &DomuConfig, host: &HostTree<'_>, kernel_start: &[u8], versi
         tree_at: Ipa(files.tree.0),
         tree,
         extended,
+        mmio,
+        interrupts: devices.map_or(Vec::new(), |devices| devices.interrupts.clone()),
         banks,
     })
 }

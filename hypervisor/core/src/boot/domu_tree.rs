@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use super::dom0_tree::{cpus, psci};
-use super::domu::{DomuConfig, Enhanced};
+use super::domu::{DomuConfig, DomuDevices, Enhanced};
 use super::fdt::TreeWriter;
 use super::{HostTree, Region};
 use crate::vgic::Version;
@@ -30,6 +30,8 @@ pub struct TreeInput<'a> {
     pub extended: &'a [Region],
     /// Where it finds its ramdisk.
     pub ramdisk: Option<Region>,
+    /// Devices of the machine that it gets.
+    pub devices: Option<&'a DomuDevices<'a>>,
 }
 
 /// Makes the tree, a flattened blob.
@@ -42,13 +44,17 @@ pub fn build(input: &TreeInput<'_>) -> Vec<u8> {
     psci(&mut writer);
     cpus(&mut writer, input.host, input.config.vcpus);
     memory(&mut writer, input.banks);
-    gic(&mut writer, input.version);
-    timer(&mut writer);
+    if let Some(devices) = input.devices {
+        devices.write(&mut writer);
+    }
+    let phandle = input.devices.map_or(arch::GUEST_PHANDLE_GIC, DomuDevices::gic_phandle);
+    gic(&mut writer, input.version, phandle);
+    timer(&mut writer, phandle);
     if input.config.vpl011 {
-        uart(&mut writer);
+        uart(&mut writer, phandle);
     }
     if input.config.enhanced != Enhanced::No {
-        hypervisor(&mut writer, input.extended);
+        hypervisor(&mut writer, input.extended, phandle);
     }
     writer.end();
     writer.finish()
@@ -75,7 +81,7 @@ fn memory(writer: &mut TreeWriter, banks: &[Region]) {
     writer.end();
 }
 
-fn gic(writer: &mut TreeWriter, version: Version) {
+fn gic(writer: &mut TreeWriter, version: Version, phandle: u32) {
     writer.begin(&format!("interrupt-controller@{:x}", arch::GUEST_GICD_BASE));
     writer.cells("#address-cells", &[0]);
     writer.cells("#interrupt-cells", &[3]);
@@ -92,45 +98,45 @@ fn gic(writer: &mut TreeWriter, version: Version) {
             reg(writer, &[distributor, (arch::GUEST_GICV3_GICR0_BASE, arch::GUEST_GICV3_GICR0_SIZE)]);
         }
     }
-    writer.cells("linux,phandle", &[arch::GUEST_PHANDLE_GIC]);
-    writer.cells("phandle", &[arch::GUEST_PHANDLE_GIC]);
+    writer.cells("linux,phandle", &[phandle]);
+    writer.cells("phandle", &[phandle]);
     writer.end();
 }
 
-fn timer(writer: &mut TreeWriter) {
+fn timer(writer: &mut TreeWriter, phandle: u32) {
     writer.begin("timer");
     writer.text("compatible", "arm,armv8-timer");
     let lines = [arch::GUEST_TIMER_PHYS_S_PPI, arch::GUEST_TIMER_PHYS_NS_PPI, arch::GUEST_TIMER_VIRT_PPI];
     writer.cells("interrupts", lines.map(|intid| [PPI, intid - 16, PPI_FLAGS]).as_flattened());
-    interrupt_parent(writer);
+    interrupt_parent(writer, phandle);
     writer.end();
 }
 
-fn uart(writer: &mut TreeWriter) {
+fn uart(writer: &mut TreeWriter, phandle: u32) {
     writer.begin(&format!("sbsa-uart@{:x}", arch::GUEST_PL011_BASE));
     writer.text("compatible", "arm,sbsa-uart");
     reg(writer, &[(arch::GUEST_PL011_BASE, arch::GUEST_PL011_SIZE)]);
     writer.cells("interrupts", &[SPI, arch::GUEST_VPL011_SPI - 32, SPI_FLAGS]);
-    interrupt_parent(writer);
+    interrupt_parent(writer, phandle);
     // Of no consequence, but the binding wants it.
     writer.cells("current-speed", &[115_200]);
     writer.end();
 }
 
 /// Linux knows Xen by this node, and finds its grant table and address space for foreign pages in it.
-fn hypervisor(writer: &mut TreeWriter, extended: &[Region]) {
+fn hypervisor(writer: &mut TreeWriter, extended: &[Region], phandle: u32) {
     writer.begin("hypervisor");
     writer.texts("compatible", &["xen,xen-4.20", "xen,xen"]);
     let grants = core::iter::once((arch::GUEST_GNTTAB_BASE, arch::GUEST_GNTTAB_SIZE));
     let all: Vec<_> = grants.chain(extended.iter().map(|region| (region.start().0, region.size()))).collect();
     reg(writer, &all);
     writer.cells("interrupts", &[PPI, arch::GUEST_EVTCHN_PPI - 16, PPI_FLAGS]);
-    interrupt_parent(writer);
+    interrupt_parent(writer, phandle);
     writer.end();
 }
 
-fn interrupt_parent(writer: &mut TreeWriter) {
-    writer.cells("interrupt-parent", &[arch::GUEST_PHANDLE_GIC]);
+fn interrupt_parent(writer: &mut TreeWriter, phandle: u32) {
+    writer.cells("interrupt-parent", &[phandle]);
 }
 
 /// `reg` below the root: addresses and sizes of two cells each.

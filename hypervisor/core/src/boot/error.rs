@@ -111,6 +111,17 @@ pub enum BootError {
         /// Bytes of the domain's memory, as far as it is in one piece.
         bank: u64,
     },
+    /// An interrupt of a device cannot be given to such a domain.
+    DomainInterrupt {
+        /// Path of the domain's node.
+        node: String,
+        /// Path of the device's node.
+        device: String,
+        /// Its number.
+        intid: u32,
+        /// Why not.
+        why: &'static str,
+    },
     /// There is no memory left to make such a domain.
     NoDomain {
         /// Path of the domain's node.
@@ -168,6 +179,9 @@ impl fmt::Display for BootError {
                 bank >> 20,
                 needed.div_ceil(1 << 20)
             ),
+            Self::DomainInterrupt { node, device, intid, why } => {
+                write!(f, "interrupt {intid} of {device} cannot be given to domain {node}: {why}")
+            }
             Self::NoDomain { node } => write!(f, "too little memory to make domain {node}"),
             Self::TooLittleMemory { asked, placed } => {
                 write!(

@@ -14,6 +14,7 @@ mod interrupt;
 mod node;
 mod writer;
 
+pub(in crate::boot) use address::take_cells;
 pub use interrupt::Interrupt;
 pub use node::Node;
 pub use writer::TreeWriter;

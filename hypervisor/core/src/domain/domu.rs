@@ -43,6 +43,7 @@ pub fn build(hv: &Hypervisor, id: DomainId, config: &DomuConfig, plan: &DomuPlan
         })
         .map_err(|_| no_room())?;
     give_memory(hv, &domain, config, plan)?;
+    give_devices(hv, &domain, config, plan)?;
     for file in [Some(plan.kernel), plan.ramdisk].into_iter().flatten() {
         let done = for_each_piece(&domain, file.to, file.from.size(), |offset, to, len| {
             hv.machine.copy(MachineAddr(file.from.start().0 + offset as u64), to, len);
@@ -82,6 +83,30 @@ fn announce_store(hv: &Hypervisor, domain: &Domain) -> Option<()> {
     *params.get_mut(HVM_PARAM_STORE_EVTCHN as usize)? = port.into();
     *params.get_mut(HVM_PARAM_STORE_PFN as usize)? = STORE_COMES_LATER;
     Some(())
+}
+
+/// Maps the registers of the domain's devices, and routes their interrupts to it.
+fn give_devices(hv: &Hypervisor, domain: &Domain, config: &DomuConfig, plan: &DomuPlan) -> Result<(), BootError> {
+    for device in &plan.mmio {
+        let mapped = domain.p2m.edit(&hv.frames).map_range(device.to, device.from, device.pages, P2mType::MmioDirectDev);
+        mapped.map_err(|_| BootError::NoDomain { node: config.node.clone() })?;
+    }
+    for line in &plan.interrupts {
+        let intid = line.interrupt.intid;
+        let refused = |why| BootError::DomainInterrupt { node: config.node.clone(), device: line.node.clone(), intid, why };
+        let owner = hv.passthrough.owner(intid);
+        if owner.is_some_and(|owner| owner != domain.vmid) {
+            return Err(refused("it is another domain's (Dom0's, unless the device says xen,passthrough)"));
+        }
+        // Two devices may share one.
+        if owner.is_none() {
+            hv.machine.spi_set_trigger(intid, line.interrupt.trigger);
+            if !domain.vgic.give_spi(intid) || hv.passthrough.claim_line(intid, domain.vmid).is_err() {
+                return Err(refused("the domain's interrupt controller has no such interrupt"));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Allocates the domain's memory in pieces as large as there are, and maps them.

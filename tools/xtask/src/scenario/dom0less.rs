@@ -1,5 +1,6 @@
 //! Domains of the device tree: with a Dom0 that connects them to its store, and without any Dom0. As Xen's own CI for Arm64 has them.
 
+use super::passthrough::{self, ALARM, CLOCK};
 use super::{BOOT, Scenario, Setup};
 use crate::console::Machine;
 use crate::dom0less::{self, DOMAIN, Domain};
@@ -16,6 +17,10 @@ pub const ALL: &[Scenario] = &[
     Scenario::new("dom0less-two-and-dom0", two_and_dom0)
         .on(|setup| with_dom0(setup, &[ENHANCED, Domain { enhanced: Some("enabled"), cpus: 1, ..SECOND }]))
         .long(),
+    Scenario::new("dom0less-passthrough", device).on(|setup| {
+        let devices = passthrough::fragment(&setup.scratch)?;
+        with_dom0(setup, &[Domain { devices: Some(&devices), ..DOMAIN }])
+    }),
     Scenario::new("dom0less-alone", alone).on(|setup| without_dom0(setup, &[DOMAIN, SECOND])),
     Scenario::new("gicv2-dom0less", connected).long().on(|setup| {
         setup.options.gic = 2;
@@ -99,6 +104,21 @@ fn plain(machine: &mut Machine) -> Result<String> {
     machine.wait_for("*** Serial input to DOM0", 30)?;
     machine.sh("xl destroy 1", 60)?;
     Ok("the console was switched to it and back".into())
+}
+
+fn device(machine: &mut Machine) -> Result<String> {
+    boot(machine, 1)?;
+    machine
+        .sh(&format!("grep -q disabled /proc/device-tree{CLOCK}/status && [ ! -e /sys/class/rtc/rtc0 ]"), 30)
+        .context("Dom0 has the clock")?;
+    machine.type_keys("\x01\x01\x01")?;
+    machine.wait_for("*** Serial input to DOM1 (type 'CTRL-a' three times to switch input)", 30)?;
+    machine.type_line(ALARM)?;
+    machine.wait_for("rtc-pl031 9010000.rtc 1", 120)?;
+    machine.type_keys("\x01\x01\x01\x01\x01\x01")?;
+    machine.wait_for("*** Serial input to DOM0", 30)?;
+    machine.sh("xl destroy 1", 60)?;
+    Ok("the domain has the clock and its alarm".into())
 }
 
 fn two_and_dom0(machine: &mut Machine) -> Result<String> {

@@ -81,7 +81,7 @@ fn two_domains_may_boot_one_file() {
 
 #[test]
 fn a_node_that_cannot_be_is_named() {
-    let refused: [(Vec<Part<'_>>, &str); 14] = [
+    let refused: [(Vec<Part<'_>>, &str); 13] = [
         (vec![Cells("cpus", vec![0])], "property 'cpus' is 0"),
         (vec![Cells("cpus", vec![129])], "property 'cpus' is more than 128"),
         (vec![Cells("cpus", vec![0, 1])], "property 'cpus' is not one cell"),
@@ -95,7 +95,6 @@ fn a_node_that_cannot_be_is_named() {
         (vec![Cells("max_grant_frames", vec![1 << 31])], "property 'max_grant_frames' overflows"),
         (vec![Cells("direct-map", vec![])], "property 'direct-map' is not supported"),
         (vec![module("kernel@81000000", 0x8100_0000, RAMDISK)], "domain /chosen/domU1 has no kernel"),
-        (vec![module("devices@83000000", 0x8300_0000, &["multiboot,device-tree", "multiboot,module"])], "devices@83000000 cannot be used"),
     ];
     for (parts, reason) in refused {
         let why = why(parts);
@@ -118,7 +117,7 @@ fn the_tree_is_xens() {
     config.kernel.bootargs = Some("console=ttyAMA0 earlycon=xenboot rdinit=/init loglevel=8 dump".into());
     config.ramdisk = region(0x7800_0000, 0x7824_6e00).into();
     for (version, xens) in [(Version::V2, VIRT_V2_DOMU), (Version::V3, VIRT_V3_DOMU)] {
-        let plan = plan(&config, &host, &kernel_header(), version, 44).unwrap();
+        let plan = plan(&config, &host, &kernel_header(), None, version, 44).unwrap();
         assert_eq!(lines(&plan.tree), lines(xens));
         assert_eq!((plan.kernel.to, plan.tree_at), (Ipa(0x4000_0000), Ipa(0x45a0_0000)));
     }
@@ -137,7 +136,7 @@ fn memory_beyond_the_first_bank_goes_to_the_second() {
 #[test]
 fn a_domain_that_is_too_small_for_its_files_is_named() {
     let host = HostTree::parse(VIRT_V3).unwrap();
-    let plan = |config: &DomuConfig, kernel: &[u8]| format!("{}", plan(config, &host, kernel, Version::V3, 36).unwrap_err());
+    let plan = |config: &DomuConfig, kernel: &[u8]| format!("{}", plan(config, &host, kernel, None, Version::V3, 36).unwrap_err());
     let small = one(vec![Cells("memory", vec![0, 0x4000])]);
     let why = plan(&small, &kernel_header());
     assert!(why.contains("16 MiB of domain /chosen/domU1 cannot hold"), "{why}");
@@ -145,4 +144,66 @@ fn a_domain_that_is_too_small_for_its_files_is_named() {
     assert!(why.contains("/chosen/domU1/kernel@81000000") && why.contains("not an arm64 Image"), "{why}");
     let huge = one(vec![Cells("memory", vec![0, 100 << 20])]);
     assert!(plan(&huge, &kernel_header()).contains("too little memory for domain /chosen/domU1"));
+}
+
+/// The tree of one device with these properties.
+fn fragment(device: Vec<Part<'_>>) -> Vec<u8> {
+    let bus = vec![Cells("#address-cells", vec![2]), Cells("#size-cells", vec![1]), Node("rtc@1000", device)];
+    let gic = Node("gic", vec![Cells("phandle", vec![7])]);
+    crate::boot::tests::tree(&[
+        gic,
+        Node("aliases", vec![Text("rtc", &["/passthrough/rtc"])]),
+        Node("passthrough", bus),
+        Node("rest", vec![]),
+    ])
+}
+
+fn devices(device: Vec<Part<'_>>) -> Result<DomuPlan, BootError> {
+    let host = HostTree::parse(VIRT_V3).unwrap();
+    let info = HostInfo::read(&host).unwrap();
+    let uart = host.uart(Some("/pl011@9000000")).unwrap();
+    let mut config = one(vec![module("devices@83000000", 0x8300_0000, &["multiboot,device-tree", "multiboot,module"])]);
+    let module = config.devices.take().unwrap();
+    let blob = fragment(device);
+    let devices = DomuDevices::read(&module, &blob, &host, &info, &uart)?;
+    config.devices = Some(module);
+    plan(&config, &host, &kernel_header(), Some(&devices), Version::V3, 40)
+}
+
+fn clock<'a>(from: u32, to: u32, more: Vec<Part<'a>>) -> Vec<Part<'a>> {
+    let mut parts = vec![Cells("xen,reg", vec![0, from, 0x1000, 0, to]), Cells("other", vec![1])];
+    parts.extend(more);
+    parts
+}
+
+#[test]
+fn devices_are_mapped_routed_and_told_of() {
+    let path = || Text("xen,path", &["/pl031@9010000"]);
+    let force = || Cells("xen,force-assign-without-iommu", vec![]);
+    let plan = devices(clock(0x901_0000, 0x1000, vec![path(), force()])).unwrap();
+    let tree = lines(&plan.tree);
+    assert_eq!(plan.mmio, [Mapping { from: crate::addr::Mfn(0x9010), to: crate::addr::Gfn(1), pages: 1 }]);
+    let interrupts: Vec<_> = plan.interrupts.iter().map(|line| (line.interrupt.intid, line.node.as_str())).collect();
+    assert_eq!(interrupts, [(34, "/pl031@9010000")]);
+    let told = |part: &str| tree.iter().any(|line| line.contains(part));
+    assert!(told("/passthrough/rtc@1000 other") && told("/aliases rtc") && told("/timer interrupt-parent [00, 00, 00, 07]"));
+    assert!(!told("xen,reg") && !told("xen,path") && !told("xen,force") && !told("/rest") && !tree.contains(&"/gic".into()));
+
+    let why = |device| format!("{}", devices(device).unwrap_err());
+    for (device, reason) in [
+        (clock(0x901_0000, 0x1000, vec![path()]), "there is no IOMMU"),
+        (clock(0x901_0000, 0x1000, vec![]), "no property 'xen,path'"),
+        (vec![path(), force()], "no property 'xen,reg'"),
+        (clock(0x901_0800, 0x1000, vec![path(), force()]), "not whole pages"),
+        (clock(0x4000_0000, 0x1000, vec![force()]), "names memory"),
+        (clock(0x900_0000, 0x1000, vec![force()]), "the console's UART"),
+        (clock(0x800_0000, 0x1000, vec![force()]), "the interrupt controller"),
+        (clock(0x901_0000, 0x4000_0000, vec![force()]), "where the domain has memory"),
+        (clock(0x901_0000, 0x1000, vec![force(), Text("xen,path", &["/nothing"])]), "names no node"),
+        (clock(0x901_0000, 0x1000, vec![force(), Text("xen,path", &["/pl011@9000000"])]), "cannot be given"),
+        (vec![Cells("xen,reg", vec![0, 0x901_0000]), force()], "cut short"),
+    ] {
+        let why = why(device);
+        assert!(why.contains(reason), "{why}");
+    }
 }

@@ -6,7 +6,7 @@ use super::{Node, be32};
 use crate::boot::{BootError, Region};
 
 /// Takes the next `count` cells off `cells` as one number; `None` if there are not so many or the number has more than 64 bits.
-pub(super) fn take_cells(cells: &mut &[u8], count: u32) -> Option<u64> {
+pub(in crate::boot) fn take_cells(cells: &mut &[u8], count: u32) -> Option<u64> {
     let (mut number, bytes) = (0_u64, (count as usize).checked_mul(4)?);
     let (taken, rest) = cells.split_at_checked(bytes)?;
     for at in (0..bytes).step_by(4) {

@@ -24,6 +24,8 @@ fn plan(memory: u64) -> DomuPlan {
         tree_at: Ipa(0x4000_8ffc),
         tree: b"a device tree".to_vec(),
         extended: vec![],
+        mmio: vec![],
+        interrupts: vec![],
     }
 }
 
