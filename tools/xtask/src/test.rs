@@ -24,6 +24,9 @@ pub struct Options {
     /// With `abi`: first ask Debian's Xen again, and keep its answers
     #[arg(long)]
     renew: bool,
+    /// With `abi`: only boots with this in their name, such as `misuse, 4 CPUs, debug`
+    #[arg(long, default_value = "")]
+    part: String,
     /// Only these scenarios, `boards` for all of boards, or `abi`: every answer of the hypercall ABI against Debian's Xen
     scenarios: Vec<String>,
 }
@@ -54,7 +57,7 @@ struct Tally {
 /// Runs the tests; the last line it prints is the summary.
 pub fn test(options: &Options) -> Result<()> {
     if options.scenarios == ["abi"] {
-        return abi::abi(options.renew, options.all, options.gic);
+        return abi::abi(&abi::Wanted { renew: options.renew, all: options.all, gic: options.gic, part: &options.part });
     }
     let scenarios = scenario::all();
     if options.list {

@@ -77,11 +77,24 @@ pub fn flush() {
     }
 }
 
-/// Waits until all is read, five seconds at most.
+/// Waits until all is read, half a minute at most.
 pub fn drain() {
     if let Some(ring) = ring() {
+        wait(ring, 0);
+    }
+}
+
+/// Waits until no more than `left` bytes of the ring are unread, half a minute at most. What was told while the channel was not connected is
+/// told again.
+fn wait(ring: Page, left: u32) {
+    for _ in 0..30 {
         let start = cpu::counter();
-        while ring.read32(CONS) != ring.read32(PROD) && cpu::counter() - start < 5 * cpu::frequency() {}
+        while cpu::counter() - start < cpu::frequency() {
+            if ring.read32(PROD).wrapping_sub(ring.read32(CONS)) <= left {
+                return;
+            }
+        }
+        flush();
     }
 }
 
@@ -107,7 +120,7 @@ impl Write for Output {
             let prod = ring.read32(PROD);
             if prod.wrapping_sub(ring.read32(CONS)) >= SIZE {
                 flush();
-                while prod.wrapping_sub(ring.read32(CONS)) >= SIZE {}
+                wait(ring, SIZE - 1);
             }
             ring.write8(OUTPUT + u64::from(prod % SIZE), byte);
             // The byte before the index that shows it.

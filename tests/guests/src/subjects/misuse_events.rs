@@ -5,7 +5,7 @@
 
 use super::race;
 use crate::runtime::page::Page;
-use crate::runtime::{console, cpu, gic, hypercall, probe, probe::Outcome, smp, unmapped};
+use crate::runtime::{console, cpu, gic, hypercall, power_off, probe, probe::Outcome, smp, unmapped};
 use crate::verdict::Test;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 use guest_abi::arch_arm::GUEST_EVTCHN_PPI;
@@ -22,9 +22,19 @@ pub fn run(test: &mut Test) {
     expect_eq!(test, "shared_info", hypercall::memory(XENMEM_ADD_TO_PHYSMAP, &mut map), 0);
     for (remote, port) in REMOTES.iter().zip([1, 2]) {
         let mut status = Status { dom: DOMID_SELF, port, ..Default::default() };
+        // The toolstack's daemons bind their ends when they hear of the domain, which may already run then. xenconsoled looks again a
+        // little later, and gives up a console that is not connected just then.
+        let bound = cpu::wait_until(30_000_000, || {
+            let mut seen = Status { dom: DOMID_SELF, port, ..Default::default() };
+            hypercall::event(EVTCHNOP_STATUS, &mut seen) != 0 || seen.status == EVTCHNSTAT_INTERDOMAIN
+        });
         hypercall::event(EVTCHNOP_STATUS, &mut status);
+        if !bound || status.status != EVTCHNSTAT_INTERDOMAIN {
+            return test.error("channels", "store and console do not bind theirs");
+        }
         remote.store(status.remote_port, SeqCst);
     }
+    cpu::wait_until(2_000_000, || false);
     expect_eq!(test, "reset", reset(), 0);
     polls(test);
     two_level(test);
@@ -43,12 +53,16 @@ pub fn run(test: &mut Test) {
 /// Where the channels of store and console lead.
 static REMOTES: [AtomicU32; 2] = [const { AtomicU32::new(0) }; 2];
 
-/// Closes all ports, then binds those of store and console again, in this order, so that they get their old numbers.
+/// Closes all ports, then binds those of store and console again, in this order, so that they get their old numbers. If the other ends are
+/// gone, nothing can be told any more: the domain powers off, and is started again.
 fn reset() -> i64 {
     let rc = hypercall::event(EVTCHNOP_RESET, &mut Reset { dom: DOMID_SELF });
     for remote in &REMOTES {
         let remote_port = remote.load(SeqCst);
-        hypercall::event(EVTCHNOP_BIND_INTERDOMAIN, &mut BindInterdomain { remote_dom: 0, remote_port, ..Default::default() });
+        let bound = hypercall::event(EVTCHNOP_BIND_INTERDOMAIN, &mut BindInterdomain { remote_dom: 0, remote_port, ..Default::default() });
+        if bound != 0 {
+            power_off()
+        }
     }
     console::flush();
     rc

@@ -282,7 +282,7 @@ fn send_and_wait(a: [u64; 6]) -> u64 {
     for n in 1..=WAKES {
         page.write64(word(SENT), n);
         ports::send(a[2] as u32);
-        if !ops::within(3_000_000, || page.read64(word(SEEN)) >= n) {
+        if !ops::within(20_000_000, || page.read64(word(SEEN)) >= n) {
             return odd(n.cast_signed());
         }
     }
@@ -292,7 +292,7 @@ fn send_and_wait(a: [u64; 6]) -> u64 {
 /// Looks at numbers when `event` says that there is an event, until the last was seen.
 fn see(last: u64, mut event: impl FnMut() -> bool) -> u64 {
     let page = peer::page();
-    let limit = cpu::counter() + 8 * cpu::frequency();
+    let limit = cpu::counter() + 40 * cpu::frequency();
     while page.read64(word(SEEN)) < last {
         if event() {
             page.write64(word(SEEN), page.read64(word(SENT)));
