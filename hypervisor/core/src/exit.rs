@@ -195,6 +195,19 @@ pub const fn instruction_bytes(esr: u64) -> u64 {
     if esr & 1 << 25 != 0 { 4 } else { 2 }
 }
 
+/// PSTATE behind an instruction that was done for the guest: in AArch32 a block of IT goes on with its next instruction (`ITAdvance` in the
+/// Arm ARM).
+pub const fn past_it(pstate: u64) -> u64 {
+    const AARCH32: u64 = 1 << 4;
+    // ITSTATE[7:2] are bits 15 to 10, ITSTATE[1:0] bits 26 and 25.
+    let it = pstate >> 8 & 0xfc | pstate >> 25 & 3;
+    if pstate & AARCH32 == 0 || it == 0 {
+        return pstate;
+    }
+    let next = if it & 7 == 0 { 0 } else { it & 0xe0 | it << 1 & 0x1f };
+    pstate & !(0xfc << 8 | 3 << 25) | (next & 0xfc) << 8 | (next & 3) << 25
+}
+
 fn synchronous(raw: RawExit) -> Exit {
     let iss = raw.esr & 0x1ff_ffff;
     let immediate = iss & 0xffff;

@@ -12,7 +12,8 @@ use super::Runner;
 use crate::translate;
 
 impl Runner {
-    pub(super) fn data_abort(&mut self, abort: Abort, access: Option<Access>) {
+    /// `bytes`: those of the instruction.
+    pub(super) fn data_abort(&mut self, abort: Abort, access: Option<Access>, bytes: u64) {
         let Some(loaded) = &mut self.loaded else { return };
         let va = abort.va.unwrap_or_default();
         let Some(ipa) = address(&abort) else { return self.refuse_data(va) };
@@ -35,7 +36,7 @@ impl Runner {
         if let (Some(post), Some(loaded)) = (post, &mut self.loaded) {
             loaded.write_back(&post);
         }
-        self.advance();
+        self.advance_by(bytes);
     }
 
     pub(super) fn instruction_abort(&mut self, abort: Abort) {

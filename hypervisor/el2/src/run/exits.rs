@@ -3,7 +3,7 @@
 use core::sync::atomic::Ordering;
 
 use xenolith_core::console::GUEST;
-use xenolith_core::exit::{Exit, RawExit, instruction_bytes};
+use xenolith_core::exit::{Exit, RawExit, instruction_bytes, past_it};
 use xenolith_core::guest_memory::GuestMemory;
 use xenolith_core::hypercall::{self, Caller, Outcome};
 use xenolith_core::inject::{Exception, Interrupted, inject};
@@ -35,7 +35,7 @@ impl Runner {
             }
             Exit::Smccc(conduit) => return self.firmware_call(conduit),
             Exit::SysReg { register, rt, read } => self.system_register(register, rt, read),
-            Exit::DataAbort { abort, access } => self.data_abort(abort, access),
+            Exit::DataAbort { abort, access } => self.data_abort(abort, access, instruction_bytes(raw.esr)),
             Exit::InstructionAbort(abort) => self.instruction_abort(abort),
             Exit::Undefined | Exit::Fp => self.inject(Exception::Undefined),
             Exit::SError { esr } => self.crash_guest("system error", esr),
@@ -87,10 +87,11 @@ impl Runner {
         self.advance_by(INSTRUCTION);
     }
 
-    fn advance_by(&mut self, bytes: u64) {
+    pub(super) fn advance_by(&mut self, bytes: u64) {
         if let Some(loaded) = &mut self.loaded {
             let context = loaded.context();
             context.pc = context.pc.wrapping_add(bytes);
+            context.pstate = past_it(context.pstate);
         }
     }
 
