@@ -16,6 +16,7 @@ pub mod platform;
 pub mod probe;
 pub mod smp;
 pub mod timer;
+pub mod user;
 mod vectors;
 
 use core::panic::PanicInfo;

@@ -14,9 +14,12 @@ mod misuse_calls;
 mod misuse_copies;
 mod misuse_events;
 mod misuse_grants;
+mod misuse_instructions;
 mod misuse_memory;
 mod misuse_registers;
+mod misuse_tables;
 mod misuse_unmaps;
+mod misuse_user;
 mod multicall;
 mod numbers;
 mod privileged;
@@ -58,5 +61,8 @@ pub const MISUSE: &[Subject] = &[
     Subject { name: "misuse_memory", run: misuse_memory::run },
     Subject { name: "misuse_calls", run: misuse_calls::run },
     Subject { name: "misuse_registers", run: misuse_registers::run },
+    Subject { name: "misuse_instructions", run: misuse_instructions::run },
+    Subject { name: "misuse_user", run: misuse_user::run },
+    Subject { name: "misuse_tables", run: misuse_tables::run },
     Subject { name: "exhaust", run: exhaust::run },
 ];

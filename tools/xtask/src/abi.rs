@@ -27,7 +27,7 @@ const RUN: &str = "rm -f /var/log/xen/console/guest-abi.log; xl create /guest/ab
     while xl domid abi >/dev/null 2>&1 && [ $i -lt 120 ]; do sleep 1; i=$((i+1)); done; \
     cat /var/log/xen/console/guest-abi.log; xl destroy abi 2>/dev/null && echo STILL-THERE; xl debug-keys A; xl dmesg | sed -n 's/^(XEN) AUDIT/AUDIT/p' | tail -1";
 /// The subjects that have a domain each: `subjects::MISUSE` of the test domain.
-const MISUSE: [&str; 9] = [
+const MISUSE: [&str; 12] = [
     "misuse_grants",
     "misuse_unmaps",
     "misuse_copies",
@@ -36,6 +36,9 @@ const MISUSE: [&str; 9] = [
     "misuse_memory",
     "misuse_calls",
     "misuse_registers",
+    "misuse_instructions",
+    "misuse_user",
+    "misuse_tables",
     "exhaust",
 ];
 /// How often a domain is started whose console the toolstack loses: it then powers off without a summary.

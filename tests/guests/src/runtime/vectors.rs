@@ -79,6 +79,10 @@ __vectors:
 const SYNC: u64 = 4;
 /// Interrupt there.
 const IRQ: u64 = 5;
+/// First vector of exceptions of EL0.
+const LOWER: u64 = 8;
+/// EL1 on `SP_EL1`, all interrupts masked.
+const EL1H: u64 = 0x3c5;
 
 extern "C" fn on_exception(frame: &mut Frame, kind: u64) {
     if kind == IRQ {
@@ -95,8 +99,8 @@ extern "C" fn on_exception(frame: &mut Frame, kind: u64) {
         this.elr.store(frame.elr, Relaxed);
         this.faulted.store(1, Relaxed);
         frame.elr = resume;
-        // An illegal return has set PSTATE.IL.
-        frame.spsr &= !(1 << 20);
+        // An illegal return has set PSTATE.IL; EL0 has its own state, and ends there.
+        frame.spsr = if kind < LOWER { frame.spsr & !(1 << 20) } else { EL1H };
         return;
     }
     console::line(format_args!(

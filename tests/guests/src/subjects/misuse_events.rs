@@ -42,6 +42,7 @@ pub fn run(test: &mut Test) {
     expect_eq!(test, "reset again", reset(), 0);
     pages(test);
     expect_eq!(test, "reset after pages", reset(), 0);
+    all_ports(test);
     if race::ready() {
         races(test);
         expect_eq!(test, "reset after races", reset(), 0);
@@ -234,6 +235,33 @@ fn fifo(test: &mut Test) {
         "order.busy",
         format_args!("close={closed} word={:#x} same={}", array.read32(u64::from(three[2]) * 4) >> 28, next == three[2]),
     );
+}
+
+/// E10: every port that there may be, half of them bound to the other half, all pending; then none is left.
+fn all_ports(test: &mut Test) {
+    let control = Page::take();
+    let started = init(control.gfn(), 0, 0);
+    let arrays = (0..128).filter(|_| expand(Page::take().gfn()) == 0).count();
+    test.answer("E10.fifo", format_args!("init={started} arrays={arrays}"));
+    let (mut ports, mut sent) = (0_u32, 0_u32);
+    loop {
+        let mut one = AllocUnbound { dom: DOMID_SELF, remote_dom: DOMID_SELF, port: 0 };
+        if hypercall::event(EVTCHNOP_ALLOC_UNBOUND, &mut one) != 0 {
+            break;
+        }
+        ports += 1;
+        let mut two = BindInterdomain { remote_dom: DOMID_SELF, remote_port: one.port, ..Default::default() };
+        if hypercall::event(EVTCHNOP_BIND_INTERDOMAIN, &mut two) != 0 {
+            break;
+        }
+        ports += 1;
+        sent += u32::from(send(one.port) == 0) + u32::from(send(two.local_port) == 0);
+    }
+    let start = cpu::counter();
+    let rc = reset();
+    let quick = cpu::counter() - start < 5 * cpu::frequency();
+    let (again, port) = bind_ipi(0);
+    test.answer("E10.reset", format_args!("all={} sent={sent} rc={rc} quick={quick} again={again} close={}", ports >= 1020, close(port)));
 }
 
 /// E18, E19: pages of the wrong kind, and pages that go away while the hypervisor uses them.
