@@ -1,6 +1,6 @@
 //! Boards other than `virt`: Dom0 with all CPUs, a DomU, the network between them. `cargo xtask test boards` runs them all.
 
-use super::{Scenario, boot_with_domu};
+use super::{Scenario, boot_with_domu, txcopy};
 use crate::board;
 use crate::console::Machine;
 use crate::xl;
@@ -25,8 +25,16 @@ fn lives(machine: &mut Machine, board: &str) -> Result<String> {
     ensure!(online == cpus, "Dom0 has {online} CPUs, not {cpus}");
     xl::ping(machine, 2)?;
     let rate = xl::rate(machine, 2, "")?;
+    let by_copy = if xl::field(&machine.sh("xl info", 30)?, "cc_compile_by")? == "xenolith" { by_copy(machine)? } else { String::new() };
     machine.sh("xl shutdown -w domu1 && gone domu1", 90)?;
     machine.type_line("poweroff -f")?;
     machine.wait_off(60)?;
-    Ok(format!("{cpus} CPUs, {rate} to the DomU, powered off"))
+    Ok(format!("{cpus} CPUs, {rate} to the DomU{by_copy}, powered off"))
+}
+
+fn by_copy(machine: &mut Machine) -> Result<String> {
+    txcopy::load_both(machine)?;
+    let rate = xl::rate(machine, 2, "-R")?;
+    ensure!(txcopy::sent(machine)? > 100, "iperf3 does not send by tx copy");
+    Ok(format!(", {rate} from it by tx copy"))
 }

@@ -32,7 +32,7 @@ pub const ALL: &[Scenario] = &[
 ];
 
 /// Loads both modules and waits until the DomU's only queue sends by tx copy.
-fn load_both(machine: &mut Machine) -> Result<()> {
+pub fn load_both(machine: &mut Machine) -> Result<()> {
     machine.sh("tx load", 30)?;
     guest(machine, "tx load")?;
     attached(machine, 1, "eth0")
@@ -46,7 +46,7 @@ fn attached(machine: &mut Machine, queues: u32, interface: &str) -> Result<()> {
 }
 
 /// A counter of the DomU's end.
-fn sent(machine: &mut Machine) -> Result<u64> {
+pub fn sent(machine: &mut Machine) -> Result<u64> {
     Ok(guest(machine, "tx count packets")?.parse()?)
 }
 
