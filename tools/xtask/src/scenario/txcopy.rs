@@ -22,6 +22,7 @@ pub const ALL: &[Scenario] = &[
     }),
     Scenario::new("txcopy-smp", |machine| hardship::smp(machine, 3)).ours().on(hardship::four_cpus),
     Scenario::new("txcopy-smp-20", |machine| hardship::smp(machine, 20)).ours().long().on(hardship::four_cpus),
+    Scenario::new("stock-smp-20", |machine| hardship::stock_smp(machine, 20)).long().on(hardship::four_cpus),
     Scenario::new("txcopy-stall", hardship::stall).ours(),
     Scenario::new("txcopy-cycles-5", |machine| hardship::cycles(machine, 5)).ours().long(),
     Scenario::new("txcopy-cycles-100", |machine| hardship::cycles(machine, 100)).ours().long(),
