@@ -90,7 +90,7 @@ impl Passthrough {
 }
 
 impl Hypervisor {
-    /// Takes a dead domain's interrupts from it: they are quiet from now on, and may be another's.
+    /// Takes the interrupts of a domain that does not run from it: they are quiet from now on, and may be another's.
     pub(crate) fn release_lines(&self, domain: &Domain) {
         for intid in self.passthrough.lines_of(domain.vmid) {
             self.machine.spi_set_enabled(intid, false);

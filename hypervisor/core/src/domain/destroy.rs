@@ -48,7 +48,16 @@ impl Hypervisor {
         if self.release_memory(domain) == Progress::More {
             return Progress::More;
         }
-        domain.life.lock().dying = Dying::Dead;
+        {
+            let mut life = domain.life.lock();
+            // Two CPUs may come here with the same domain.
+            if life.dying == Dying::Dead {
+                return Progress::Done;
+            }
+            // Under the lock nobody gives it another, and its VMID is still its own: whoever sees it dead may bury it.
+            self.release_lines(domain);
+            life.dying = Dying::Dead;
+        }
         self.sched.reset_share(domain.vmid);
         self.add_zombie();
         self.raise_global_virq(guest_abi::xen::VIRQ_DOM_EXC);
@@ -159,8 +168,6 @@ impl Hypervisor {
                 }
             });
             let Some(domain) = found else { return };
-            // Before its VMID can be another's.
-            self.release_lines(&domain);
             // Two CPUs may find the same one.
             if !self.domains.take(&domain) {
                 continue;

@@ -1,6 +1,6 @@
 //! Domains of the device tree: with a Dom0 that connects them to its store, and without any Dom0. As Xen's own CI for Arm64 has them.
 
-use super::passthrough::{self, ALARM, CLOCK};
+use super::passthrough::{self, ALARM, dom0_has_no_clock};
 use super::{BOOT, Scenario, Setup};
 use crate::console::Machine;
 use crate::dom0less::{self, DOMAIN, Domain};
@@ -108,9 +108,7 @@ fn plain(machine: &mut Machine) -> Result<String> {
 
 fn device(machine: &mut Machine) -> Result<String> {
     boot(machine, 1)?;
-    machine
-        .sh(&format!("grep -q disabled /proc/device-tree{CLOCK}/status && [ ! -e /sys/class/rtc/rtc0 ]"), 30)
-        .context("Dom0 has the clock")?;
+    dom0_has_no_clock(machine)?;
     machine.type_keys("\x01\x01\x01")?;
     machine.wait_for("*** Serial input to DOM1 (type 'CTRL-a' three times to switch input)", 30)?;
     machine.type_line(ALARM)?;

@@ -59,11 +59,16 @@ fn add_to_dom0(setup: &mut Setup, path: &str, content: Vec<u8>) -> Result<()> {
     Ok(())
 }
 
+/// What is for others is not Dom0's.
+pub fn dom0_has_no_clock(machine: &mut Machine) -> Result<()> {
+    let check = format!("grep -q disabled /proc/device-tree{CLOCK}/status && [ ! -e /sys/class/rtc/rtc0 ]");
+    machine.sh(&check, 30).context("Dom0 has the clock")?;
+    Ok(())
+}
+
 fn passthrough(machine: &mut Machine) -> Result<String> {
     machine.wait_for_dom0(BOOT)?;
-    machine
-        .sh(&format!("grep -q disabled /proc/device-tree{CLOCK}/status && [ ! -e /sys/class/rtc/rtc0 ]"), 30)
-        .context("Dom0 has the clock")?;
+    dom0_has_no_clock(machine)?;
     let (status, said) = machine.status(&format!("xl create -p /guest/domu.cfg \"dtdev=['{CLOCK}']\" 2>&1"), 60)?;
     ensure!(status != 0 && said.contains("passthrough not supported on this platform"), "dtdev without an IOMMU: {said}");
     let before = xl::settled(machine)?;

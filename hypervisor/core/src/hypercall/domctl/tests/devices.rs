@@ -80,6 +80,28 @@ fn an_interrupt_is_given_as_xen_gives_it() {
     bed.hv.audit().unwrap();
 }
 
+/// Who holds a page of a dead domain keeps its entry in the list, but not its devices.
+#[test]
+fn an_interrupt_is_free_before_its_domain_is_buried() {
+    let bed = Testbed::new(Policy::Silo);
+    let (dom0, domain) = (bed.domain(0, 1), bed.domain(1, 1));
+    bed.hv.passthrough.offer_line(34);
+    assert_eq!(bind(&bed, &dom0, abi::XEN_DOMCTL_BIND_PT_IRQ, 1, [34, abi::PT_IRQ_TYPE_SPI, 34]), 0);
+    let held = bed.ram(&domain, 0);
+    assert!(bed.hv.frames.get(held, domain.vmid));
+    while bed.hv.destroy(&domain) == Progress::More {}
+    assert!(bed.hv.domains.get(domain.id).is_some(), "a page of it is held");
+    assert_eq!(bed.hv.passthrough.owner(34), None);
+    // The next one keeps it when the dead one is buried.
+    let next = bed.domain(2, 1);
+    assert_eq!(bind(&bed, &dom0, abi::XEN_DOMCTL_BIND_PT_IRQ, 2, [34, abi::PT_IRQ_TYPE_SPI, 34]), 0);
+    bed.hv.frames.put(held);
+    bed.hv.bury();
+    assert!(bed.hv.domains.get(domain.id).is_none());
+    assert_eq!(bed.hv.passthrough.owner(34), Some(next.vmid));
+    bed.hv.audit().unwrap();
+}
+
 #[test]
 fn an_interrupt_that_the_guest_uses_already_is_not_replaced() {
     let bed = Testbed::new(Policy::Silo);
