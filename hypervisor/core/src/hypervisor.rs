@@ -196,6 +196,15 @@ impl Hypervisor {
         }
     }
 
+    /// Has the CPU that holds the registers of `vcpu` look for another one to run, and says whether there is one: they may be there still
+    /// while it sleeps. If it cannot run, they are put away soon.
+    pub fn unload(&self, vcpu: &Vcpu) -> bool {
+        let Some(cpu) = self.sched.is_loaded(vcpu.sched) else { return false };
+        self.sched.ask(cpu);
+        self.machine.kick(cpu);
+        true
+    }
+
     /// Clears flags of `vcpu`, and lets it run if none is left.
     pub fn start(&self, vcpu: &Vcpu, flags: u32) {
         vcpu.clear(flags);

@@ -69,9 +69,7 @@ impl Hypervisor {
     fn evict_vcpus(&self, domain: &Domain) -> Progress {
         let mut progress = Progress::Done;
         for vcpu in domain.vcpus() {
-            if let Some(cpu) = self.sched.is_loaded(vcpu.sched) {
-                self.sched.ask(cpu);
-                self.machine.kick(cpu);
+            if self.unload(vcpu) {
                 progress = Progress::More;
             }
         }

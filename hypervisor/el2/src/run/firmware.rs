@@ -69,6 +69,7 @@ impl Runner {
 /// Starts a vCPU that is off; or why not.
 fn turn_on(hv: &Hypervisor, domain: &Domain, target: &Vcpu, request: &CpuOn) -> Option<Answer> {
     // Waits for the CPU on which it turned itself off; not for one on which it runs because another vCPU was faster.
+    let mut asked = false;
     let mut context = loop {
         if let Some(refusal) = request.refuse(true, target.online()) {
             return Some(refusal);
@@ -77,6 +78,8 @@ fn turn_on(hv: &Hypervisor, domain: &Domain, target: &Vcpu, request: &CpuOn) -> 
         if let Some(context) = target.context.try_lock().filter(|_| !target.online()) {
             break context;
         }
+        // It may have been turned off from outside while it slept.
+        asked = asked || hv.unload(target);
         spin_loop();
     };
     let mut gic = target.gic.lock();

@@ -72,11 +72,7 @@ pub fn get_context(request: &Request<'_>, domain: &Arc<Domain>) -> Result<Step, 
     }
     let Some(context) = vcpu.context.try_lock().map(|context| context.clone()) else {
         request.hv.stop(vcpu, INSPECTED);
-        // The registers of one that sleeps may still be loaded, too.
-        if let Some(cpu) = request.hv.sched.is_loaded(vcpu.sched) {
-            request.hv.sched.ask(cpu);
-            request.hv.machine.kick(cpu);
-        }
+        request.hv.unload(vcpu);
         return Ok(Step::Wait);
     };
     if vcpu.flags() & INSPECTED != 0 {
