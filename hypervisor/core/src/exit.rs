@@ -2,6 +2,7 @@
 //!
 //! Source: Arm ARM DDI 0487, D24.2.38 (ESR_EL2) and D24.2.56 (HPFAR_EL2).
 
+use crate::aarch32::coprocessor;
 use crate::addr::{GuestVa, Ipa, PAGE_SIZE};
 use crate::mmio::{Access, Size};
 
@@ -113,6 +114,11 @@ pub enum Exit {
         /// `mrs`, not `msr`.
         read: bool,
     },
+    /// A 32-bit program reads DBGDIDR. The program counter is at it.
+    DebugId {
+        /// The general register.
+        rt: u8,
+    },
     /// A load or store that stage 2 does not allow.
     DataAbort {
         /// Address and cause.
@@ -195,19 +201,6 @@ pub const fn instruction_bytes(esr: u64) -> u64 {
     if esr & 1 << 25 != 0 { 4 } else { 2 }
 }
 
-/// PSTATE behind an instruction that was done for the guest: in AArch32 a block of IT goes on with its next instruction (`ITAdvance` in the
-/// Arm ARM).
-pub const fn past_it(pstate: u64) -> u64 {
-    const AARCH32: u64 = 1 << 4;
-    // ITSTATE[7:2] are bits 15 to 10, ITSTATE[1:0] bits 26 and 25.
-    let it = pstate >> 8 & 0xfc | pstate >> 25 & 3;
-    if pstate & AARCH32 == 0 || it == 0 {
-        return pstate;
-    }
-    let next = if it & 7 == 0 { 0 } else { it & 0xe0 | it << 1 & 0x1f };
-    pstate & !(0xfc << 8 | 3 << 25) | (next & 0xfc) << 8 | (next & 3) << 25
-}
-
 fn synchronous(raw: RawExit) -> Exit {
     let iss = raw.esr & 0x1ff_ffff;
     let immediate = iss & 0xffff;
@@ -218,13 +211,13 @@ fn synchronous(raw: RawExit) -> Exit {
         ec::WFX if iss & 1 == 0 => Exit::Wfi,
         ec::WFX => Exit::Wfe,
         ec::SYSREG => system_register(iss),
+        ec::CP15_32 => coprocessor(15, iss),
+        ec::CP14_32 => coprocessor(14, iss),
         ec::DATA_ABORT => Exit::DataAbort { abort: abort(raw, true), access: access(iss) },
         ec::INSTRUCTION_ABORT => Exit::InstructionAbort(abort(raw, false)),
         ec::FP => Exit::Fp,
         ec::UNKNOWN
-        | ec::CP15_32
         | ec::CP15_64
-        | ec::CP14_32
         | ec::CP14_DT
         | ec::CP10
         | ec::PAUTH

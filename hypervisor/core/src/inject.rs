@@ -11,7 +11,12 @@ pub enum Exception {
     /// An undefined instruction.
     Undefined,
     /// A data access that the memory system refused.
-    DataAbort(GuestVa),
+    DataAbort {
+        /// The address of the access.
+        va: GuestVa,
+        /// Bytes of the instruction: 4, or 2 in T32.
+        bytes: u64,
+    },
     /// An instruction fetch that the memory system refused.
     InstructionAbort(GuestVa),
 }
@@ -76,16 +81,16 @@ pub const fn is_user(pstate: u64) -> bool {
 pub fn inject(exception: Exception, at: Interrupted) -> Injection {
     let abort = |class: u64| (if is_user(at.pstate) { class } else { class + EC_SAME_LEVEL }) << 26 | FSC;
     let (syndrome, far) = match exception {
-        Exception::Undefined => (0, None),
-        Exception::DataAbort(va) => (abort(EC_DATA_ABORT_LOWER), Some(va.0)),
-        Exception::InstructionAbort(va) => (abort(EC_INSTRUCTION_ABORT_LOWER), Some(va.0)),
+        Exception::Undefined => (ESR_IL, None),
+        Exception::DataAbort { va, bytes } => (abort(EC_DATA_ABORT_LOWER) | if bytes == 2 { 0 } else { ESR_IL }, Some(va.0)),
+        Exception::InstructionAbort(va) => (abort(EC_INSTRUCTION_ABORT_LOWER) | ESR_IL, Some(va.0)),
     };
     Injection {
         pc: at.vbar.wrapping_add(vector_offset(at.pstate)),
         pstate: entry_pstate(at),
         elr: at.pc,
         spsr: at.pstate,
-        esr: syndrome | ESR_IL,
+        esr: syndrome,
         far,
     }
 }
@@ -140,8 +145,10 @@ mod tests {
         let va = GuestVa(0xffff_8000_1234_5678);
         let user = Interrupted { pstate: 0, ..KERNEL };
         let esr = |exception, at| (inject(exception, at).esr, inject(exception, at).far);
-        assert_eq!(esr(Exception::DataAbort(va), KERNEL), (0x9600_0000, Some(va.0)));
-        assert_eq!(esr(Exception::DataAbort(va), user), (0x9200_0000, Some(va.0)));
+        let data = |bytes| Exception::DataAbort { va, bytes };
+        assert_eq!(esr(data(4), KERNEL), (0x9600_0000, Some(va.0)));
+        assert_eq!(esr(data(4), user), (0x9200_0000, Some(va.0)));
+        assert_eq!(esr(data(2), user), (0x9000_0000, Some(va.0)));
         assert_eq!(esr(Exception::InstructionAbort(va), KERNEL), (0x8600_0000, Some(va.0)));
         assert_eq!(esr(Exception::InstructionAbort(va), user), (0x8200_0000, Some(va.0)));
     }

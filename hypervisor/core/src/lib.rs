@@ -10,6 +10,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod aarch32;
 pub mod addr;
 mod atomic;
 pub mod audit;

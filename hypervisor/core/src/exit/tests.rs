@@ -92,11 +92,3 @@ fn interrupts_errors_and_the_rest() {
     assert_eq!(instruction_bytes(0x5a00_0000), 4);
     assert_eq!(instruction_bytes(0x0c00_0000), 2);
 }
-
-#[test]
-fn a_block_of_it_goes_on() {
-    // ITSTATE 0b0001_0100 (ITE NE) becomes 0b0000_1000, then nothing; AArch64 keeps its bits.
-    let state = |it: u64| 0x30 | (it & 0xfc) << 8 | (it & 3) << 25;
-    assert_eq!([0x14, 0x08, 0, 0xe1, 0x1f].map(|it| past_it(state(it))), [0x08, 0, 0, 0xe2, 0x1e].map(state));
-    assert_eq!(past_it(1 << 25 | 0x3c5), 1 << 25 | 0x3c5);
-}

@@ -16,22 +16,22 @@ impl Runner {
     pub(super) fn data_abort(&mut self, abort: Abort, access: Option<Access>, bytes: u64) {
         let Some(loaded) = &mut self.loaded else { return };
         let va = abort.va.unwrap_or_default();
-        let Some(ipa) = address(&abort) else { return self.refuse_data(va) };
+        let Some(ipa) = address(&abort) else { return self.refuse_data(va, bytes) };
         if is_spurious(&loaded.domain, &abort, ipa) {
             return;
         }
         if abort.walk || abort.cache_maintenance {
-            return self.refuse_data(va);
+            return self.refuse_data(va, bytes);
         }
         let (access, post) = match access {
             Some(access) => (access, None),
             None => match self.fetch().and_then(decode_post_indexed) {
                 Some(decoded) => (decoded.access, Some(decoded)),
-                None => return self.refuse_data(va),
+                None => return self.refuse_data(va, bytes),
             },
         };
         if !self.emulate(ipa, access) {
-            return self.refuse_data(va);
+            return self.refuse_data(va, bytes);
         }
         if let (Some(post), Some(loaded)) = (post, &mut self.loaded) {
             loaded.write_back(&post);
@@ -72,8 +72,8 @@ impl Runner {
         }
     }
 
-    fn refuse_data(&mut self, va: GuestVa) {
-        self.inject(Exception::DataAbort(va));
+    fn refuse_data(&mut self, va: GuestVa, bytes: u64) {
+        self.inject(Exception::DataAbort { va, bytes });
     }
 
     /// The instruction at the program counter.

@@ -2,11 +2,13 @@
 
 use core::sync::atomic::Ordering;
 
+use xenolith_core::aarch32::{debug_id, is_skipped, past_it};
 use xenolith_core::console::GUEST;
-use xenolith_core::exit::{Exit, RawExit, instruction_bytes, past_it};
+use xenolith_core::exit::{Exit, RawExit, instruction_bytes};
 use xenolith_core::guest_memory::GuestMemory;
 use xenolith_core::hypercall::{self, Caller, Outcome};
 use xenolith_core::inject::{Exception, Interrupted, inject};
+use xenolith_core::mmio::set_register;
 use xenolith_core::vcpu::BLOCKED;
 use xenolith_core::vgic::list_register::any_pending;
 
@@ -24,6 +26,9 @@ impl Runner {
         match Exit::decode(raw) {
             Exit::Interrupt => self.take_interrupts(),
             Exit::Hypercall => return self.hypercall(),
+            Exit::Wfi | Exit::Wfe | Exit::SysReg { .. } | Exit::DebugId { .. } | Exit::Fp | Exit::Undefined if self.is_skipped(raw.esr) => {
+                self.advance_by(instruction_bytes(raw.esr));
+            }
             Exit::Wfi => {
                 self.advance_by(instruction_bytes(raw.esr));
                 return self.wait();
@@ -35,6 +40,7 @@ impl Runner {
             }
             Exit::Smccc(conduit) => return self.firmware_call(conduit),
             Exit::SysReg { register, rt, read } => self.system_register(register, rt, read),
+            Exit::DebugId { rt } => self.debug_id(rt),
             Exit::DataAbort { abort, access } => self.data_abort(abort, access, instruction_bytes(raw.esr)),
             Exit::InstructionAbort(abort) => self.instruction_abort(abort),
             Exit::Undefined | Exit::Fp => self.inject(Exception::Undefined),
@@ -80,6 +86,17 @@ impl Runner {
             return After::Resume;
         }
         After::Reschedule
+    }
+
+    /// Whether the instruction that trapped is one of AArch32 that does nothing, for its condition does not hold.
+    fn is_skipped(&mut self, esr: u64) -> bool {
+        self.loaded.as_mut().is_some_and(|loaded| is_skipped(esr, loaded.context().pstate))
+    }
+
+    fn debug_id(&mut self, rt: u8) {
+        let Some(loaded) = &mut self.loaded else { return };
+        set_register(loaded.context(), rt, debug_id(read!("midr_el1")));
+        self.advance();
     }
 
     /// Past the instruction that trapped.
