@@ -18,11 +18,11 @@ impl Clock {
         Self { boot, frequency: frequency.max(1) }
     }
 
-    /// System time of a counter value.
+    /// System time of a counter value, which may be any: guests set timers with it. `u64::MAX` if it is later than that.
     pub fn nanos(&self, ticks: u64) -> Nanos {
         let ticks = ticks.saturating_sub(self.boot);
         // Frequencies are below 2^32, so the second product does not overflow.
-        (ticks / self.frequency).saturating_mul(SECOND) + ticks % self.frequency * SECOND / self.frequency
+        (ticks / self.frequency).saturating_mul(SECOND).saturating_add(ticks % self.frequency * SECOND / self.frequency)
     }
 
     /// The counter value at which system time reaches `nanos`; rounded up.
@@ -58,6 +58,18 @@ impl WallClock {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_time_is_too_late() {
+        for frequency in [1, 24_000_000, 62_500_000, 999_999_999, 1_000_000_000, u64::from(u32::MAX)] {
+            let clock = Clock::new(5, frequency);
+            for ticks in (0..64).flat_map(|bit| [u64::MAX << bit, u64::MAX >> bit, 1 << bit]) {
+                assert!(clock.nanos(ticks) <= clock.nanos(u64::MAX), "{frequency} {ticks:#x}");
+                assert!(clock.ticks(ticks) <= clock.ticks(u64::MAX), "{frequency} {ticks:#x}");
+            }
+        }
+        assert_eq!(Clock::new(0, 62_500_000).nanos(u64::MAX), u64::MAX);
+    }
 
     #[test]
     fn ticks_and_nanos_agree() {
