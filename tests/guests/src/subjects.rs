@@ -15,6 +15,7 @@ mod misuse_copies;
 mod misuse_events;
 mod misuse_grants;
 mod misuse_instructions;
+mod misuse_interrupts;
 mod misuse_memory;
 mod misuse_registers;
 mod misuse_tables;
@@ -62,6 +63,7 @@ pub const MISUSE: &[Subject] = &[
     Subject { name: "misuse_calls", run: misuse_calls::run },
     Subject { name: "misuse_registers", run: misuse_registers::run },
     Subject { name: "misuse_instructions", run: misuse_instructions::run },
+    Subject { name: "misuse_interrupts", run: misuse_interrupts::run },
     Subject { name: "misuse_user", run: misuse_user::run },
     Subject { name: "misuse_tables", run: misuse_tables::run },
     Subject { name: "exhaust", run: exhaust::run },

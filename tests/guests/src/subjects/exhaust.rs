@@ -1,4 +1,4 @@
-//! What a domain uses up, last of all: pages, and tables of stage 2 (misuse M15, M18).
+//! What a domain uses up, last of all: pages, and tables of stage 2 (misuse M06, M15, M18).
 
 use crate::runtime::page::Page;
 use crate::runtime::{hypercall, probe, probe::Outcome};
@@ -48,4 +48,37 @@ pub fn run(test: &mut Test) {
         "M18.back",
         format_args!("{back} {}", Outcome(probe::write(own.offset(1023).address(), 3, 5).map(|()| own.offset(1023).read64(0)))),
     );
+    split(test);
+}
+
+/// M06: with no table left for it, a page of a larger block is taken away or not at all: what remains is usable.
+fn split(test: &mut Test) {
+    // What a block of 2 MiB may have become: whole ones, filled so that each page is known.
+    let block = Page::take_aligned(512);
+    (0..512).for_each(|n| block.offset(n).write64(0, 0x4d06_0000 | n));
+    // Single pages far from each other, until no table is left for one more.
+    let spare = Page::take_aligned(1024);
+    let sparse = |n: u64| 0x10_0000 + n % 200 * 0x4_0000 + n / 200 * 0x200;
+    let moved =
+        (0..1024).take_while(|n| super::memory::decrease(spare.gfn() + n) == 1 && super::memory::populate(sparse(*n)) == 1).count() as u64;
+    test.answer("M06.tables used up", moved < 1024);
+    let (mut kept, mut gone, mut odd) = (0, 0, 0);
+    for n in (0..512).step_by(37) {
+        let page = block.offset(n);
+        match (super::memory::decrease(page.gfn()), probe::read(page.address(), 3)) {
+            (1, Err(_)) => gone += 1,
+            (0, Ok(value)) if value == 0x4d06_0000 | n => kept += 1,
+            _ => odd += 1,
+        }
+    }
+    test.answer("M06.decrease", format_args!("all={} odd={odd}", kept + gone == 14));
+    let rest = (0..512).filter(|n| n % 37 != 0).filter(|n| block.offset(*n).read64(0) == 0x4d06_0000 | n).count();
+    test.answer("M06.rest", rest);
+    let back = (0..512)
+        .step_by(37)
+        .filter(|n| probe::read(block.offset(*n).address(), 3).is_ok() || super::memory::populate(block.offset(*n).gfn()) == 1)
+        .count();
+    test.answer("M06.back", back);
+    let gone = (0..moved).filter(|n| super::memory::decrease(sparse(*n)) == 1).count() as u64;
+    test.answer("M06.given back", gone == moved);
 }

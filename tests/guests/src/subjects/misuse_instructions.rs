@@ -1,13 +1,17 @@
-//! Instructions that trap, or that this machine lacks. Each operation begins with its row of the catalogue (A24, A26, A28, A30).
+//! Instructions that trap, that this machine lacks, or that no device takes. Each operation begins with its row of the catalogue (A23,
+//! A24, A26, A28, A30).
 
+use crate::runtime::gic;
 use crate::runtime::page::Page;
 use crate::runtime::probe::{self, Fault, encoding};
 use crate::verdict::Test;
 use core::fmt;
+use guest_abi::arch_arm::GUEST_GICV3_GICD_BASE;
 
 pub fn run(test: &mut Test) {
     returns(test);
     instructions(test);
+    accesses(test);
 }
 
 fn returns(test: &mut Test) {
@@ -87,6 +91,44 @@ fn instructions(test: &mut Test) {
         match probe::execute(instruction, [page.address(), 0, 0, 0]) {
             Ok(_) => test.answer(name, "executed"),
             Err(fault) => test.answer(name, fault),
+        }
+    }
+}
+
+/// A23: loads, stores and maintenance that come without a description, at registers of the interrupt controller and at nothing.
+fn accesses(test: &mut Test) {
+    // Floating point on, for its loads and stores: CPACR_EL1.
+    let _ = probe::write_register(encoding(3, 0, 1, 0, 2), 3 << 20);
+    for (place, address) in [("gicd", GUEST_GICV3_GICD_BASE + 8), ("gicr", gic::redistributor(0) + 8), ("hole", 0x3900_4000)] {
+        for (name, instruction) in [
+            ("ldxr", 0x885f_7c01_u32),
+            ("ldaxr", 0x885f_fc01),
+            ("stxr", 0x8801_7c02),
+            ("stlr", 0x889f_fc01),
+            ("ldxp", 0x887f_0801),
+            ("ldp x", 0xa940_0801),
+            ("ldnp", 0x2840_0801),
+            ("ldr q", 0x3dc0_0001),
+            ("str d", 0xfd00_0001),
+            ("ld1", 0x0c40_7001),
+            ("ldrb post", 0x3840_1401),
+            ("ldrsb", 0x3980_0001),
+            ("ldr reg", 0xb862_6801),
+            ("ldr wzr", 0xb940_001f),
+            ("str pre", 0xb800_4c01),
+            ("strb post", 0x3800_1401),
+            ("ldr post sp-less rt=rn", 0xb840_4400),
+            ("prfm pst", 0xf980_0010),
+            ("dc cvac", 0xd50b_7a20),
+            ("dc ivac", 0xd508_7620),
+            ("ic ivau", 0xd50b_7520),
+            ("dc zva", 0xd50b_7420),
+        ] {
+            let name = format_args!("A23.{name}({place})");
+            match probe::execute(instruction, [address, 0, 0, 0]) {
+                Ok(x) => test.answer(name, format_args!("x0={:+#x} x1={:#x}", x[0].wrapping_sub(address), x[1])),
+                Err(fault) => test.answer(name, fault),
+            }
         }
     }
 }
