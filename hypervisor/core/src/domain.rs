@@ -3,6 +3,7 @@
 use crate::addr::{DomainId, Mfn, Vmid};
 use crate::evtchn::EventChannels;
 use crate::gnttab::GrantTable;
+use crate::its::Its;
 use crate::lock::Lock;
 use crate::p2m::P2m;
 use crate::policy::Subject;
@@ -20,6 +21,7 @@ pub mod create;
 pub mod destroy;
 pub mod dom0;
 pub mod domu;
+mod its;
 pub mod life;
 mod ports;
 mod table;
@@ -80,6 +82,8 @@ pub struct Domain {
     pub console_line: Lock<Line>,
     /// Its emulated UART, if it has one.
     pub uart: spin::Once<Vpl011>,
+    /// Its ITS, which the hardware domain may have.
+    pub its: spin::Once<Its>,
     vcpus: spin::Once<Vec<Arc<Vcpu>>>,
 }
 

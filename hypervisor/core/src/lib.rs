@@ -27,6 +27,7 @@ pub mod guest_memory;
 pub mod hypercall;
 pub mod hypervisor;
 pub mod inject;
+pub mod its;
 pub mod lock;
 pub mod machine;
 pub mod mmio;

@@ -6,6 +6,7 @@
 
 use crate::addr::{CpuId, MachineAddr, Mfn, Vmid};
 use crate::atomic::AtomicU64;
+use crate::its::command::Words;
 
 #[cfg(test)]
 pub mod fake;
@@ -86,6 +87,11 @@ pub trait Machine: Sync {
     fn spi_set_trigger(&self, intid: u32, trigger: Trigger);
     /// Deactivates a physical SPI that the guest will no longer complete itself (its list register was dropped).
     fn spi_deactivate(&self, intid: u32);
+
+    /// Lets a physical LPI through or not; in force when the ITS has done an INV of it.
+    fn lpi_set_enabled(&self, intid: u32, enabled: bool);
+    /// Has the ITS do these commands (few), and a SYNC for the CPU `to`. False if it has not done them in time.
+    fn its(&self, commands: &[Words], to: CpuId) -> bool;
 
     /// Writes to the serial console, verbatim.
     fn console_write(&self, bytes: &[u8]);

@@ -71,20 +71,25 @@ impl Testbed {
 
     /// A domain with one vCPU and `pages` pages of RAM; id 0 is the control domain.
     pub fn domain(&self, id: u16, pages: u64) -> Arc<Domain> {
+        self.domain_with(id, pages, 1, VgicConfig::guest_v3())
+    }
+
+    /// The same with as many vCPUs, and this interrupt controller.
+    pub fn domain_with(&self, id: u16, pages: u64, vcpus: u32, vgic: VgicConfig) -> Arc<Domain> {
         let config = Config {
             id: Some(DomainId(id)),
             privileged: id == 0,
             is_console: false,
             direct_mapped: false,
             handle: [0; 16],
-            max_vcpus: 1,
+            max_vcpus: vcpus,
             max_port: 1023,
             max_grant_frames: self.hv.fixed.max_grant_frames,
             max_maptrack_frames: self.hv.fixed.max_maptrack_frames,
             spis: 32,
             pool: u64::MAX,
             event_ppi: 31,
-            vgic: VgicConfig::guest_v3(),
+            vgic,
         };
         let domain = self.hv.create_domain(config).unwrap();
         self.hv.create_vcpus(&domain).unwrap();

@@ -1,9 +1,9 @@
-//! The virtual interrupt controller of a domain: a GICv3 without LPIs, or a GICv2; without security states.
+//! The virtual interrupt controller of a domain: a GICv3, with LPIs for the hardware domain alone, or a GICv2; without security states.
 //!
 //! Interrupts are pending here until a list register takes them ([`Vgic::fill`]); then the guest acknowledges and completes them without a
 //! trap. The run loop fills list registers before it enters the guest, and only when [`Vgic::is_dirty`] says that something changed or a
 //! maintenance interrupt came. `bank` holds the state of 32 interrupts, `cpu` the part of one vCPU, `distributor` the shared interrupts,
-//! `mmio` the registers; only `config`, `mmio` and `send_sgi` know of versions. List registers have the format of version 3; the
+//! `lpi` what LPIs add to them, `mmio` the registers; only `config`, `mmio` and `send_sgi` know of versions. List registers have the format of version 3; the
 //! driver of a GICv2 translates.
 //!
 //! As in Xen, interrupts are edge-like: a falling line is ignored, the level of a PPI is not followed. Those of the hardware domain's
@@ -18,6 +18,7 @@ mod config;
 mod cpu;
 mod distributor;
 pub mod list_register;
+mod lpi;
 mod mmio;
 mod redistributor;
 #[cfg(test)]
@@ -26,6 +27,7 @@ mod tests;
 pub use config::{CpuInterface, HardwareGic, Interface, Version, VgicConfig};
 pub use cpu::Filled;
 pub use list_register::{GicCpuContext, ListRegisters};
+pub use lpi::{FIRST_LPI, LPI_BITS, LPIS, Properties};
 pub use mmio::Abort;
 pub use redistributor::{RedistributorRegion, Redistributors};
 
@@ -36,6 +38,7 @@ use alloc::vec::Vec;
 use core::ops::{BitOr, BitOrAssign};
 use cpu::{BANK, VcpuGic};
 use distributor::Distributor;
+use lpi::Lpis;
 
 /// The first INTID of an SPI.
 pub const FIRST_SPI: u32 = 32;
@@ -103,7 +106,11 @@ impl Vgic {
         let mut all = Vec::new();
         all.try_reserve_exact(vcpus as usize)?;
         all.resize_with(vcpus as usize, VcpuGic::new);
-        Ok(Self { config: config.clone(), vcpus: all, spis, distributor: Lock::new(Distributor::new(spis)?) })
+        let mut distributor = Distributor::new(spis)?;
+        if config.has_lpis() {
+            distributor.lpis = Some(Lpis::new(vcpus)?);
+        }
+        Ok(Self { config: config.clone(), vcpus: all, spis, distributor: Lock::new(distributor) })
     }
 
     /// Makes a private interrupt (SGI, PPI: INTID below 32) pending for `vcpu`: whether the vCPU should now be noticed (woken, or kicked

@@ -14,7 +14,7 @@ use xenolith_core::boot::host_tree::{BootModule, CommandLines, ModuleKind, Uart,
 use xenolith_core::boot::{BootError, HostInfo, HostTree, Region};
 
 use crate::efi::{File, Handoff};
-use crate::{console, fault, gic, heap, mm, psci, smp, uart};
+use crate::{console, fault, gic, gic_v3, heap, mm, psci, smp, uart};
 
 /// Bytes of the heap. The frame table is not in it.
 const HEAP_SIZE: u64 = if cfg!(feature = "selftest") { 64 << 20 } else { 16 << 20 };
@@ -185,6 +185,14 @@ fn prepare(host: &mut Host) -> Result<(), Trouble> {
     // SAFETY: the device tree says that it is there, and no domain has it.
     unsafe { gic::init(&host.info.gic.kind) }?;
     host.info.v2m.iter_mut().for_each(complete_v2m);
+    if let Some(its) = host.info.its.take() {
+        let cpus = host.info.cpus.len().min(smp::MAX_CPUS);
+        // SAFETY: the device tree says that it is there, and no domain has it.
+        match unsafe { gic_v3::its::init(its.registers, cpus, |size, align| host.take(size, align)) } {
+            Ok(()) => host.info.its = Some(its),
+            Err(why) => warn!("{}: {why}: Dom0 has no MSIs", its.node),
+        }
+    }
     smp::init_this_cpu()?;
     Ok(())
 }

@@ -4,6 +4,7 @@
 //! hardware-linked list register is only dropped here; the guest's own end of interrupt deactivates it. All interrupts are
 //! non-secure group 1 and of one priority.
 
+pub mod its;
 pub mod list_registers;
 mod registers;
 
@@ -13,7 +14,7 @@ use core::sync::atomic::Ordering;
 use registers::{Distributor, Redistributor, TYPER};
 use spin::Once;
 use tock_registers::interfaces::{Readable, Writeable};
-use xenolith_core::addr::CpuId;
+use xenolith_core::addr::{CpuId, MachineAddr};
 use xenolith_core::boot::Region;
 use xenolith_core::machine::Trigger;
 
@@ -26,8 +27,15 @@ const FIRST_SPI: u32 = 32;
 
 struct Gic {
     distributor: &'static Distributor,
-    redistributors: Vec<(&'static Redistributor, Affinity)>,
+    redistributors: Vec<Found>,
     spis: u32,
+}
+
+/// A redistributor.
+struct Found {
+    registers: &'static Redistributor,
+    affinity: Affinity,
+    at: MachineAddr,
 }
 
 // SAFETY: device registers answer to any CPU. Distributor registers are set by single writes or under the caller's order (see `spi_*`).
@@ -77,14 +85,15 @@ pub unsafe fn init(distributor: Region, redistributors: &[Region], stride: Optio
 ///
 /// # Safety
 /// GICv3 redistributors are there.
-unsafe fn find_redistributors(region: Region, stride: Option<u64>, found: &mut Vec<(&'static Redistributor, Affinity)>) {
+unsafe fn find_redistributors(region: Region, stride: Option<u64>, found: &mut Vec<Found>) {
     const FRAMES: u64 = size_of::<Redistributor>() as u64;
     let base = mm::map_device(region.start(), region.size());
     let mut offset = 0;
     while offset + FRAMES <= region.size() {
         // SAFETY: within the mapped region.
         let redistributor = unsafe { &*base.add(offset as usize).cast::<Redistributor>() };
-        found.push((redistributor, Affinity(redistributor.typer.read(TYPER::AFFINITY) as u32)));
+        let affinity = Affinity(redistributor.typer.read(TYPER::AFFINITY) as u32);
+        found.push(Found { registers: redistributor, affinity, at: MachineAddr(region.start().0 + offset) });
         if redistributor.typer.is_set(TYPER::LAST) {
             return;
         }
@@ -147,8 +156,9 @@ pub fn init_cpu() -> Result<(), GicError> {
     const CHILDREN_ASLEEP: u32 = 1 << 2;
     const SRE: u64 = 1;
     let affinity = Affinity::of(percpu_mpidr());
-    let (gicr, _) = gic().redistributors.iter().find(|(_, a)| *a == affinity).ok_or(GicError::NoRedistributor)?;
-    percpu::this().redistributor.store((*gicr as *const Redistributor).expose_provenance(), Ordering::Relaxed);
+    let found = gic().redistributors.iter().find(|found| found.affinity == affinity).ok_or(GicError::NoRedistributor)?;
+    let gicr = found.registers;
+    percpu::this().redistributor.store((gicr as *const Redistributor).expose_provenance(), Ordering::Relaxed);
 
     gicr.waker.set(gicr.waker.get() & !PROCESSOR_SLEEP);
     while gicr.waker.get() & CHILDREN_ASLEEP != 0 {
@@ -178,6 +188,7 @@ pub fn init_cpu() -> Result<(), GicError> {
     }
     barrier::isb();
     list_registers::init_cpu();
+    its::init_cpu(found);
     Ok(())
 }
 

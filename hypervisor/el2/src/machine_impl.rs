@@ -9,8 +9,10 @@ use core::arch::asm;
 use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use xenolith_core::addr::{CpuId, MachineAddr, Mfn, PAGE_SIZE, Vmid};
+use xenolith_core::its::command::Words;
 use xenolith_core::machine::{Machine, Power, SharedPage, Trigger};
 
+use crate::gic_v3::its;
 use crate::mm::layout::DIRECT_SIZE;
 use crate::{barrier, console, fault, gic, mm, percpu, psci, timer};
 
@@ -233,6 +235,14 @@ impl Machine for Arm64 {
 
     fn spi_deactivate(&self, intid: u32) {
         gic::spi_deactivate(intid);
+    }
+
+    fn lpi_set_enabled(&self, intid: u32, enabled: bool) {
+        its::set_enabled(intid, enabled);
+    }
+
+    fn its(&self, commands: &[Words], to: CpuId) -> bool {
+        its::execute(commands, to)
     }
 
     fn console_write(&self, bytes: &[u8]) {

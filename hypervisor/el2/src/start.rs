@@ -111,7 +111,8 @@ fn build_dom0(hv: &Hypervisor, host: &Host, plan: &Dom0Plan, vcpus: u32) -> Arc<
     }
     plan.banks.iter().for_each(|bank| info!("d0 memory: {bank} ({} MiB)", bank.size() >> 20));
     info!("Allocating PPI {} for event channel interrupt", plan.event_ppi);
-    build::build(hv, plan, vcpus, host.options.dom0_vcpus_pin, vgic(&host.info)).unwrap_or_else(|why| die(&why))
+    let its = host.info.its.as_ref().and_then(|its| gic_v3::its::config(Ipa(its.registers.start().0), hv.fixed.cpus));
+    build::build(hv, plan, vcpus, host.options.dom0_vcpus_pin, vgic(&host.info), its).unwrap_or_else(|why| die(&why))
 }
 
 /// Builds a domain that the device tree describes. It has the interrupt controller of the toolstack's domains.

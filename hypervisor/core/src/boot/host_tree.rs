@@ -17,7 +17,7 @@ mod uart;
 pub(super) use cpus::cpu_nodes;
 pub use cpus::{Conduit, EnableMethod, HostCpu, Psci};
 pub(super) use gic::{GIC_V2, GIC_V3};
-pub use gic::{Gic, GicKind, V2mFrame};
+pub use gic::{Gic, GicKind, ItsNode, V2mFrame};
 pub(super) use modules::MODULE;
 pub use modules::{BootModule, CommandLines, ModuleKind};
 pub(super) use timer::TIMER;
@@ -41,6 +41,8 @@ pub struct HostInfo {
     pub gic: Gic,
     /// A GICv2's v2m frames. `el2` completes each with [`V2mFrame::set_typer`]; one that stays without SPIs is not given to Dom0.
     pub v2m: Vec<V2mFrame>,
+    /// A GICv3's first ITS. `el2` takes it away if it cannot be used; Dom0 then has none.
+    pub its: Option<ItsNode>,
     /// The architected timer.
     pub timer: Timer,
 }
@@ -62,6 +64,7 @@ impl HostInfo {
             psci: cpus::psci(tree)?,
             gic: gic::gic(tree)?,
             v2m: gic::v2m_frames(tree)?,
+            its: gic::its(tree)?,
             timer: timer::timer(tree)?,
             ram,
             modules,

@@ -36,8 +36,13 @@ pub(super) fn image() -> Region {
     region(0x4020_0000, 0x4034_4000)
 }
 
-/// All that boot does with a blob.
+/// All that boot does with a blob, on a machine whose ITS cannot be used: as Xen, which has none.
 pub(super) fn boot(blob: &[u8]) -> Result<Dom0Plan, BootError> {
+    boot_with(blob, false)
+}
+
+/// The same; `its`: whether it can.
+pub(super) fn boot_with(blob: &[u8], its: bool) -> Result<Dom0Plan, BootError> {
     let tree = HostTree::parse(blob)?;
     let lines = tree.command_lines();
     let (options, _) = Options::parse(&lines.xen);
@@ -45,6 +50,9 @@ pub(super) fn boot(blob: &[u8]) -> Result<Dom0Plan, BootError> {
     let mut info = HostInfo::read(&tree)?;
     for frame in &mut info.v2m {
         frame.set_typer(80 << 16 | 64);
+    }
+    if !its {
+        info.its = None;
     }
     let free = info.free_ram(&[image(), region(0x4a00_0000, 0x4a20_0000)]);
     let kernel_start = &kernel_header();

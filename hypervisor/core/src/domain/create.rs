@@ -138,6 +138,7 @@ impl Hypervisor {
             watchdog: Lock::new(Default::default()),
             console_line: Lock::default(),
             uart: spin::Once::new(),
+            its: spin::Once::new(),
             vcpus: spin::Once::new(),
         })
     }

@@ -8,6 +8,7 @@ use crate::boot::dom0::{CopyFile, Dom0Plan};
 use crate::context::VcpuContext;
 use crate::frames::{FrameKind, MAX_ORDER};
 use crate::hypervisor::Hypervisor;
+use crate::its::{Its, ItsConfig};
 use crate::p2m::P2mType;
 use crate::sched::{Affinity, mask};
 use crate::vcpu::DOWN;
@@ -18,8 +19,16 @@ use guest_abi::hvm::HVM_PARAM_CALLBACK_IRQ;
 /// `HVM_PARAM_CALLBACK_IRQ` of type PPI, low level triggered, as Xen presets it for Dom0.
 const CALLBACK_PPI: u64 = 2 << 56 | 2 << 8;
 
-/// Builds Dom0 and leaves it paused once. The error is a line for the console.
-pub fn build(hv: &Hypervisor, plan: &Dom0Plan, vcpus: u32, pin: bool, vgic: VgicConfig) -> Result<Arc<Domain>, &'static str> {
+/// Builds Dom0 and leaves it paused once. With `its` its interrupt controller has LPIs. The error is a line for the console.
+pub fn build(
+    hv: &Hypervisor,
+    plan: &Dom0Plan,
+    vcpus: u32,
+    pin: bool,
+    vgic: VgicConfig,
+    its: Option<ItsConfig>,
+) -> Result<Arc<Domain>, &'static str> {
+    let vgic = if its.is_some() { vgic.with_lpis() } else { vgic };
     let dom0 = hv
         .create_domain(Config {
             id: Some(DomainId::HARDWARE),
@@ -37,6 +46,10 @@ pub fn build(hv: &Hypervisor, plan: &Dom0Plan, vcpus: u32, pin: bool, vgic: Vgic
             vgic,
         })
         .map_err(|_| "Dom0: not enough memory to create it")?;
+    if let Some(config) = its {
+        let its = Its::new(config, vcpus).map_err(|_| "Dom0: not enough memory for its ITS")?;
+        dom0.its.call_once(|| its);
+    }
     map_memory(hv, &dom0, &plan.banks)?;
     map_devices(hv, &dom0, &plan.mmio)?;
     for interrupt in &plan.interrupts {

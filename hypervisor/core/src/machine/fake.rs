@@ -3,6 +3,7 @@
 use super::{Machine, Power, SharedPage, Trigger};
 use crate::addr::{CpuId, MachineAddr, Mfn, Vmid};
 use crate::atomic::{AtomicU8, AtomicU32, AtomicU64};
+use crate::its::command::Words;
 use core::sync::atomic::Ordering;
 use std::sync::Mutex;
 use std::vec::Vec;
@@ -21,6 +22,10 @@ pub enum Asked {
     SpiTrigger(u32, Trigger),
     /// `spi_deactivate`.
     SpiDeactivate(u32),
+    /// `lpi_set_enabled`.
+    LpiEnabled(u32, bool),
+    /// `its`.
+    Its(Vec<Words>, CpuId),
     /// `console_write`.
     Console(Vec<u8>),
 }
@@ -208,6 +213,13 @@ impl Machine for FakeMachine {
     }
     fn spi_deactivate(&self, intid: u32) {
         self.ask(Asked::SpiDeactivate(intid));
+    }
+    fn lpi_set_enabled(&self, intid: u32, enabled: bool) {
+        self.ask(Asked::LpiEnabled(intid, enabled));
+    }
+    fn its(&self, commands: &[Words], to: CpuId) -> bool {
+        self.ask(Asked::Its(commands.to_vec(), to));
+        true
     }
     fn console_write(&self, bytes: &[u8]) {
         self.ask(Asked::Console(bytes.to_vec()));

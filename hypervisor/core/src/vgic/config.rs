@@ -93,8 +93,22 @@ impl VgicConfig {
     /// A GICv3. `stride`: bytes from one redistributor to the next, at least 128 KiB, which is also the default; `intid_bits`: width of
     /// interrupt numbers, `GICD_TYPER.IDbits + 1`.
     pub fn v3(distributor: Ipa, regions: Vec<RedistributorRegion>, stride: Option<u64>, intid_bits: u32) -> Self {
-        let redistributors = Redistributors { regions, stride: stride.unwrap_or(0).max(2 * FRAME), intid_bits };
+        let redistributors = Redistributors { regions, stride: stride.unwrap_or(0).max(2 * FRAME), intid_bits, has_lpis: false };
         Self { distributor, interface: Interface::V3(redistributors) }
+    }
+
+    /// The same with LPIs, [`super::LPIS`] of them; for a GICv3.
+    pub fn with_lpis(mut self) -> Self {
+        if let Interface::V3(redistributors) = &mut self.interface {
+            redistributors.has_lpis = true;
+            redistributors.intid_bits = super::LPI_BITS;
+        }
+        self
+    }
+
+    /// Whether it has LPIs.
+    pub(super) fn has_lpis(&self) -> bool {
+        matches!(&self.interface, Interface::V3(redistributors) if redistributors.has_lpis)
     }
 
     /// Its version.

@@ -234,9 +234,9 @@ impl Filling<'_> {
     }
 
     /// The most urgent interrupt that is ready: the lowest priority value, then the lowest number.
-    fn best(&self) -> Option<Candidate> {
+    fn best(&mut self) -> Option<Candidate> {
         let private = ones(self.state.private.ready()).map(|n| Candidate { priority: self.state.private.priority(n), intid: n }).min();
-        let spi = self.spis.as_deref().and_then(|spis| spis.best(self.me)).map(|(priority, intid)| Candidate { priority, intid });
+        let spi = self.spis.as_deref_mut().and_then(|spis| spis.best(self.me)).map(|(priority, intid)| Candidate { priority, intid });
         private.into_iter().chain(spi).min()
     }
 

@@ -1,9 +1,10 @@
-//! Shared peripheral interrupts: state, and the vCPU each goes to.
+//! Interrupts that no vCPU has for itself, SPIs and LPIs: state, and the vCPU each goes to.
 
 use super::VcpuSet;
 use super::bank::{Bank, bit, ones};
 use super::cpu::BANK;
 use super::list_register::ListRegister;
+use super::lpi::{FIRST_LPI, Lpis};
 use crate::machine::{Machine, Trigger};
 use alloc::collections::TryReserveError;
 use alloc::vec::Vec;
@@ -13,9 +14,11 @@ pub(super) struct Distributor {
     /// `GICD_CTLR.EnableGrp1A`. Kept for the guest to read; as in Xen nothing depends on it.
     pub enabled: bool,
     banks: Vec<SpiBank>,
+    /// LPIs, where there are any.
+    pub lpis: Option<Lpis>,
 }
 
-/// 32 SPIs.
+/// 32 SPIs, or LPIs.
 #[derive(Clone, Default)]
 pub(super) struct SpiBank {
     pub state: Bank,
@@ -36,16 +39,22 @@ impl Distributor {
         let count = spis.div_ceil(BANK) as usize;
         banks.try_reserve_exact(count)?;
         banks.resize(count, SpiBank::default());
-        Ok(Self { enabled: false, banks })
+        Ok(Self { enabled: false, banks, lpis: None })
     }
 
     /// Bank `n`, INTIDs 32n to 32n+31; 0 holds none: those are private.
     pub fn bank(&self, n: u32) -> Option<&SpiBank> {
-        self.banks.get((n as usize).checked_sub(1)?)
+        match n.checked_sub(FIRST_LPI / BANK) {
+            None => self.banks.get((n as usize).checked_sub(1)?),
+            Some(n) => self.lpis.as_ref()?.bank(n),
+        }
     }
 
     fn spi_bank_mut(&mut self, n: u32) -> Option<&mut SpiBank> {
-        self.banks.get_mut((n as usize).checked_sub(1)?)
+        match n.checked_sub(FIRST_LPI / BANK) {
+            None => self.banks.get_mut((n as usize).checked_sub(1)?),
+            Some(n) => self.lpis.as_mut()?.bank_mut(n),
+        }
     }
 
     /// The bank of SPI `intid`, and its place there.
@@ -76,9 +85,13 @@ impl Distributor {
         ones(bits).fold(VcpuSet::EMPTY, |set, n| set | self.attention(bank * BANK + n))
     }
 
-    /// The most urgent SPI that is ready for `vcpu`: priority and number.
-    pub fn best(&self, vcpu: u32) -> Option<(u8, u32)> {
-        (1..).zip(&self.banks).filter_map(|(b, bank)| bank.best(vcpu).map(|(priority, n)| (priority, b * BANK + n))).min()
+    /// The most urgent SPI or LPI that is ready for `vcpu`: priority and number.
+    pub fn best(&mut self, vcpu: u32) -> Option<(u8, u32)> {
+        let spi = (1..).zip(&self.banks).filter_map(|(b, bank)| bank.best(vcpu).map(|(priority, n)| (priority, b * BANK + n))).min();
+        match &mut self.lpis {
+            None => spi,
+            Some(lpis) => spi.into_iter().chain(lpis.best(vcpu)).min(),
+        }
     }
 
     /// Moves SPI `intid` into a list register of `vcpu`.
@@ -180,7 +193,8 @@ impl Distributor {
 }
 
 impl SpiBank {
-    fn best(&self, vcpu: u32) -> Option<(u8, u32)> {
+    /// The most urgent one that is ready for `vcpu`: priority, and number in the bank.
+    pub fn best(&self, vcpu: u32) -> Option<(u8, u32)> {
         ones(self.state.ready())
             .filter(|n| self.target.get(*n as usize).is_some_and(|v| u32::from(*v) == vcpu))
             .map(|n| (self.state.priority(n), n))

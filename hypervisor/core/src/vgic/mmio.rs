@@ -8,7 +8,7 @@ use super::bank::Bank;
 use super::config::Interface;
 use super::cpu::BANK;
 use super::redistributor::FRAME;
-use super::{VcpuSet, Version, Vgic};
+use super::{VcpuSet, Version, Vgic, lpi};
 use crate::addr::{Ipa, PAGE_SIZE};
 use crate::machine::Machine;
 use crate::mmio::Size;
@@ -67,6 +67,12 @@ enum Register {
     Target,
     /// `GICD_SGIR`.
     SendSgi,
+    /// `GICR_CTLR` where there are LPIs.
+    LpiControl,
+    /// `GICR_PROPBASER`.
+    LpiProperties,
+    /// `GICR_PENDBASER`.
+    LpiPending,
 }
 
 /// A register, or a run of them.
@@ -205,6 +211,7 @@ impl Vgic {
                 let (vcpu, offset) = redistributors.find(at)?;
                 Some(match offset / FRAME {
                     _ if vcpu as usize >= self.vcpus.len() => Err(Abort),
+                    0 if redistributors.has_lpis => frame(v3::GICR_LPI, offset, vcpu),
                     0 => frame(v3::GICR, offset, vcpu),
                     1 => frame(v3::GICR_SGI, offset - FRAME, vcpu),
                     _ => Err(Abort),
@@ -242,14 +249,28 @@ impl Vgic {
                 let banks = u64::from(self.spis.div_ceil(BANK)) | (cpus - 1) << 5;
                 match &self.config.interface {
                     Interface::V2(_) => banks,
-                    Interface::V3(redistributors) => banks | u64::from(redistributors.intid_bits.saturating_sub(1)) << 19,
+                    Interface::V3(redistributors) => {
+                        let lpis = if redistributors.has_lpis { lpi::TYPER } else { 0 };
+                        banks | u64::from(redistributors.intid_bits.saturating_sub(1)) << 19 | lpis
+                    }
                 }
             }
             RedistributorType => {
+                const PHYSICAL_LPIS: u64 = 1;
                 const LAST: u64 = 1 << 4;
+                let lpis = if self.config.has_lpis() { PHYSICAL_LPIS } else { 0 };
                 let count = self.vcpus.len() as u32;
                 let is_last = matches!(&self.config.interface, Interface::V3(all) if all.is_last(place.vcpu, count));
-                affinity(place.vcpu) << 32 | u64::from(place.vcpu) << 8 | if is_last { LAST } else { 0 }
+                affinity(place.vcpu) << 32 | u64::from(place.vcpu) << 8 | lpis | if is_last { LAST } else { 0 }
+            }
+            LpiControl | LpiProperties | LpiPending => {
+                let distributor = self.distributor.lock();
+                let Some(lpis) = &distributor.lpis else { return 0 };
+                match place.row.register {
+                    LpiControl => lpis.is_enabled(place.vcpu).into(),
+                    LpiProperties => lpis.properties_register(),
+                    _ => lpis.pending_register(place.vcpu),
+                }
             }
             OwnTarget => u64::from(target_mask(place.vcpu)) * 0x0101_0101,
             Target => {
@@ -305,6 +326,17 @@ impl Vgic {
             (Config, _) => {
                 let (b, half) = place.config();
                 self.with_bank_mut(place.vcpu, b, |bank| bank.config.iter_mut().skip(half).take(1).for_each(|config| *config = bits));
+                VcpuSet::EMPTY
+            }
+            (LpiControl | LpiProperties | LpiPending, _) => {
+                let new = place.replace(self.value(place), value);
+                if let Some(lpis) = &mut self.distributor.lock().lpis {
+                    match place.row.register {
+                        LpiControl => lpis.set_enabled(place.vcpu, new & 1 != 0),
+                        LpiProperties => lpis.set_properties_register(new),
+                        _ => lpis.set_pending_register(place.vcpu, new),
+                    }
+                }
                 VcpuSet::EMPTY
             }
             (Zero | Activate | Constant(_) | Unreadable | Type | RedistributorType | OwnTarget, _) => VcpuSet::EMPTY,

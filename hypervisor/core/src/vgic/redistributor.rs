@@ -27,6 +27,8 @@ pub struct Redistributors {
     pub stride: u64,
     /// Width of interrupt numbers, `GICD_TYPER.IDbits + 1`.
     pub intid_bits: u32,
+    /// Whether there are LPIs.
+    pub has_lpis: bool,
 }
 
 impl Redistributors {

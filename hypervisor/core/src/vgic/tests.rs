@@ -7,6 +7,7 @@ use list_register::{ListRegister, any_pending};
 use std::vec;
 
 mod hardware;
+mod lpi;
 mod model;
 mod v2;
 

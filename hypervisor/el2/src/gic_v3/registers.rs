@@ -1,4 +1,4 @@
-//! The memory-mapped registers of GICv3 (Arm IHI 0069, 12.9 and 12.11).
+//! The memory-mapped registers of GICv3 (Arm IHI 0069, 12.9, 12.11 and 12.19).
 
 use tock_registers::registers::{ReadOnly, ReadWrite};
 use tock_registers::{register_bitfields, register_structs};
@@ -6,8 +6,10 @@ use tock_registers::{register_bitfields, register_structs};
 register_bitfields![u64,
     /// GICR_TYPER.
     pub TYPER [
+        PLPIS OFFSET(0) NUMBITS(1) [],
         VLPIS OFFSET(1) NUMBITS(1) [],
         LAST OFFSET(4) NUMBITS(1) [],
+        PROCESSOR_NUMBER OFFSET(8) NUMBITS(16) [],
         AFFINITY OFFSET(32) NUMBITS(32) [],
     ],
 ];
@@ -47,6 +49,9 @@ register_structs! {
         (0x00010 => _reserved0),
         (0x00014 => pub waker: ReadWrite<u32>),
         (0x00018 => _reserved1),
+        (0x00070 => pub propbaser: ReadWrite<u64>),
+        (0x00078 => pub pendbaser: ReadWrite<u64>),
+        (0x00080 => _reserved8),
         (0x10080 => pub igroupr0: ReadWrite<u32>),
         (0x10084 => _reserved2),
         (0x10100 => pub isenabler0: ReadWrite<u32>),
@@ -60,5 +65,24 @@ register_structs! {
         (0x10400 => pub ipriorityr: [ReadWrite<u32>; 8]),
         (0x10420 => _reserved7),
         (0x20000 => @END),
+    }
+}
+
+register_structs! {
+    /// An interrupt translation service, GITS: its control frame.
+    pub Translation {
+        (0x00000 => pub ctlr: ReadWrite<u32>),
+        (0x00004 => _reserved0),
+        (0x00008 => pub typer: ReadOnly<u64>),
+        (0x00010 => _reserved1),
+        (0x00080 => pub cbaser: ReadWrite<u64>),
+        (0x00088 => pub cwriter: ReadWrite<u64>),
+        (0x00090 => pub creadr: ReadOnly<u64>),
+        (0x00098 => _reserved2),
+        (0x00100 => pub baser: [ReadWrite<u64>; 8]),
+        (0x00140 => _reserved3),
+        (0x0ffe8 => pub pidr2: ReadOnly<u32>),
+        (0x0ffec => _reserved4),
+        (0x10000 => @END),
     }
 }

@@ -5,6 +5,7 @@ use xenolith_core::domain::Domain;
 use xenolith_core::exit::{Abort, Fault};
 use xenolith_core::guest_memory::Stage1;
 use xenolith_core::inject::Exception;
+use xenolith_core::its::Written;
 use xenolith_core::mmio::{Access, decode_post_indexed};
 use xenolith_core::p2m::Mapping;
 
@@ -30,8 +31,10 @@ impl Runner {
                 None => return self.refuse_data(va, bytes),
             },
         };
-        if !self.emulate(ipa, access) {
-            return self.refuse_data(va, bytes);
+        match self.emulate(ipa, access) {
+            Written::Done => {}
+            Written::Again => return,
+            Written::Refused => return self.refuse_data(va, bytes),
         }
         if let (Some(post), Some(loaded)) = (post, &mut self.loaded) {
             loaded.write_back(&post);
@@ -47,28 +50,32 @@ impl Runner {
         }
     }
 
-    /// Performs an access to an emulated device; `false` if none is there, or it refuses.
-    fn emulate(&mut self, ipa: Ipa, access: Access) -> bool {
-        let Some(loaded) = &mut self.loaded else { return false };
+    /// Performs an access to an emulated device, if one is there.
+    fn emulate(&mut self, ipa: Ipa, access: Access) -> Written {
+        let Some(loaded) = &mut self.loaded else { return Written::Refused };
         let id = loaded.vcpu.id;
         if access.write {
             let value = access.value(loaded.context());
             match loaded.domain.vgic.write(self.hv.machine, id, ipa, access.size, value) {
                 Some(Ok(notice)) => {
                     notice.iter().filter_map(|vcpu| loaded.domain.vcpu(vcpu)).for_each(|vcpu| self.hv.notice(vcpu));
-                    true
+                    Written::Done
                 }
-                Some(Err(_)) => false,
-                None => self.hv.uart_write(&loaded.domain, ipa, access.size, value),
+                Some(Err(_)) => Written::Refused,
+                None if self.hv.uart_write(&loaded.domain, ipa, access.size, value) => Written::Done,
+                None => self.hv.its_write(&loaded.domain, ipa, access.size, value),
             }
         } else {
             let value = match loaded.domain.vgic.read(id, ipa, access.size) {
                 Some(value) => value.ok(),
-                None => self.hv.uart_read(&loaded.domain, ipa, access.size),
+                None => {
+                    let uart = self.hv.uart_read(&loaded.domain, ipa, access.size);
+                    uart.or_else(|| self.hv.its_read(&loaded.domain, ipa, access.size))
+                }
             };
-            let Some(value) = value else { return false };
+            let Some(value) = value else { return Written::Refused };
             access.complete(loaded.context(), value);
-            true
+            Written::Done
         }
     }
 

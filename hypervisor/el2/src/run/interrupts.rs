@@ -1,6 +1,7 @@
 //! Physical interrupts: those of the hypervisor itself, and those of domains' devices.
 
-use xenolith_core::vgic::FIRST_SPI;
+use xenolith_core::addr::DomainId;
+use xenolith_core::vgic::{FIRST_LPI, FIRST_SPI};
 
 use super::Runner;
 use crate::{console, gic, timer};
@@ -58,6 +59,14 @@ impl Runner {
                 }
             }
             _ if Some(intid) == self.interrupts.console => console::receive(|byte| self.hv.console_input(byte)),
+            // Never active: there is nothing to deactivate.
+            FIRST_LPI.. => {
+                gic::priority_drop(intid);
+                if let Some(dom0) = self.hv.domains.get(DomainId::HARDWARE) {
+                    self.hv.lpi_arrived(&dom0, intid);
+                }
+                return;
+            }
             FIRST_SPI.. => return self.pass_on(intid),
             // A kick: what it is about is looked at before the guest is entered.
             _ => {}

@@ -1,4 +1,5 @@
-//! Dom0's own devices behind the machine's PCIe host bridge, by INTx: a network card bridged to a DomU, an NVMe disk that is the DomU's.
+//! Dom0's own devices behind the machine's PCIe host bridge, by the ITS's MSIs: a network card bridged to a DomU, an NVMe disk that is the
+//! DomU's.
 
 use super::{BOOT, Scenario, Setup, guest};
 use crate::console::Machine;
@@ -47,7 +48,7 @@ fn devices(machine: &mut Machine) -> Result<String> {
 
     let echoed = guest(machine, &format!("echo to-the-outside | nc -w 20 {ECHO} 7"))?;
     ensure!(echoed == "to-the-outside", "the DomU does not reach the outside: {echoed:?}");
-    let port = fs::read_to_string(file("port"))?.parse()?;
+    let port: u16 = fs::read_to_string(file("port"))?.parse()?;
     ensure!(ask(port)?.trim() == "42", "the outside does not reach the DomU");
 
     guest(machine, "echo from-the-domu | dd of=/dev/xvda bs=512 conv=sync,fsync 2>/dev/null; blockdev --flushbufs /dev/xvda")?;
@@ -56,8 +57,32 @@ fn devices(machine: &mut Machine) -> Result<String> {
     ensure!(&start == b"from-the-domu", "what the DomU wrote did not reach the disk");
 
     let lines = machine.sh("grep -E 'virtio0|nvme0' /proc/interrupts", 30)?;
-    ensure!(lines.contains("nvme0") && lines.contains("virtio0"), "no interrupts of both devices:\n{lines}");
-    Ok("a DomU reaches the outside and is reached, and writes to an NVMe disk".into())
+    let of = |device: &str| messages(&lines, device);
+    let (net, disk) = (of("virtio0-input"), of("nvme0q"));
+    ensure!(net > 0 && disk > 0, "no messages of both devices:\n{lines}");
+    follows_affinity(machine, port)?;
+    Ok(format!("a DomU reaches the outside and is reached, and writes to an NVMe disk; {net} and {disk} interrupts by the ITS"))
+}
+
+/// Sends the network card's messages to each of Dom0's vCPUs in turn.
+fn follows_affinity(machine: &mut Machine, port: u16) -> Result<()> {
+    for vcpu in [1, 0, 1] {
+        let line = "n=$(sed -n 's/^ *\\([0-9]*\\):.*virtio0-input.*/\\1/p' /proc/interrupts)";
+        machine.sh(&format!("{line}; echo {vcpu} > /proc/irq/$n/smp_affinity_list"), 30)?;
+        let count = format!("awk '/virtio0-input/ {{ print ${} }}' /proc/interrupts", vcpu + 2);
+        let before: u64 = machine.sh(&count, 30)?.trim().parse()?;
+        ensure!(ask(port)?.trim() == "42", "with messages to vCPU {vcpu}, the outside does not reach the DomU");
+        let after: u64 = machine.sh(&count, 30)?.trim().parse()?;
+        ensure!(after > before, "no message came to vCPU {vcpu}: {before}, then {after}");
+    }
+    Ok(())
+}
+
+/// How many messages of a device Linux has counted.
+fn messages(lines: &str, device: &str) -> u64 {
+    let its = lines.lines().filter(|line| line.contains(device) && line.contains("ITS-"));
+    let count = |line: &str| line.split_whitespace().skip(1).map_while(|word| word.parse::<u64>().ok()).sum::<u64>();
+    its.map(count).sum()
 }
 
 /// From outside, a sum that the DomU's command server knows.
@@ -68,4 +93,13 @@ fn ask(port: u16) -> Result<String> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     Ok(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn only_messages_are_counted() {
+        let lines = " 45:  3  4   ITS-MSI 16385 Edge      virtio0-input.0\n 46:  9  9  GICv3  36 Level  virtio0-input.1\n 47: 1 0 ITS-MSI 1 Edge nvme0q0";
+        assert_eq!(super::messages(lines, "virtio0-input"), 7);
+    }
 }

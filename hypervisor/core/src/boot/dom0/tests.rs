@@ -1,4 +1,4 @@
-use super::super::tests::{VIRT_V2, VIRT_V2_DOM0, VIRT_V3, VIRT_V3_DOM0, boot, lines, region};
+use super::super::tests::{VIRT_V2, VIRT_V2_DOM0, VIRT_V3, VIRT_V3_DOM0, boot, boot_with, lines, region};
 use crate::machine::Trigger;
 use std::collections::BTreeSet;
 use std::string::String;
@@ -77,6 +77,18 @@ fn dom0_gets_the_v2m_frame_of_a_gicv2() {
     assert!(plan.mmio.iter().any(|mmio| mmio.overlaps(region(0x802_0000, 0x802_1000))));
     assert!(!plan.mmio.iter().any(|mmio| mmio.overlaps(region(0x800_0000, 0x802_0000)) || mmio.overlaps(region(0x803_0000, 0x805_0000))));
     assert_eq!(plan.interrupts.iter().filter(|line| line.intid >= 80).count(), 64);
+}
+
+#[test]
+fn dom0_gets_the_its_of_a_gicv3_but_not_its_registers() {
+    let plan = boot_with(VIRT_V3, true).unwrap();
+    assert!(!plan.mmio.iter().any(|mmio| mmio.overlaps(region(0x808_0000, 0x80a_0000))));
+    let (with, without) = (lines(&plan.tree), lines(&boot(VIRT_V3).unwrap().tree));
+    let added: Vec<_> = with.iter().filter(|line| !without.contains(line)).filter(|line| line.contains("its@")).collect();
+    let its = |what| std::format!("/interrupt-controller/its@8080000{what}");
+    for line in ["", " compatible", " msi-controller", " #msi-cells [00, 00, 00, 01]", " phandle", " reg"] {
+        assert!(added.iter().any(|added| added.starts_with(&its(line))), "{line}: {added:?}");
+    }
 }
 
 #[test]

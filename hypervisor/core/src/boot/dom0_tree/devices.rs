@@ -91,6 +91,7 @@ fn collect_one<'t>(node: Node<'t>, gic: Node<'t>, found: &mut Devices) -> Result
 pub(in crate::boot) fn not_for_domains(info: &HostInfo, uart: &Uart) -> Vec<Region> {
     let mut ours = subtract(&info.ram, &info.reserved);
     ours.push(uart.registers);
+    ours.extend(info.its.iter().map(|its| its.registers));
     match &info.gic.kind {
         GicKind::V2 { gicd, gicc, gich, gicv } => ours.extend([*gicd, *gicc, *gich, *gicv]),
         GicKind::V3 { gicd, redistributors, .. } => {

@@ -38,6 +38,7 @@ pub(super) fn gic(writer: &mut TreeWriter, node: Node<'_>, info: &HostInfo) -> R
                 writer.property("redistributor-stride", node.property("redistributor-stride").unwrap_or_default());
             }
             writer.property("reg", leading_reg(node, 1 + redistributors.len())?);
+            its(writer, node, info)?;
         }
     }
     writer.end();
@@ -49,6 +50,23 @@ fn leading_reg(node: Node<'_>, count: usize) -> Result<&[u8], BootError> {
     let cells = node.parent().map_or(0, |bus| bus.address_cells().saturating_add(bus.size_cells()));
     let reg = node.property("reg").and_then(|reg| reg.get(..(cells as usize).saturating_mul(4).saturating_mul(count)));
     reg.ok_or_else(|| node.bad("reg", "is cut short"))
+}
+
+/// The ITS, emulated where the host's is.
+fn its(writer: &mut TreeWriter, gic: Node<'_>, info: &HostInfo) -> Result<(), BootError> {
+    let Some(its) = &info.its else { return Ok(()) };
+    let Some(node) = gic.children().find(|child| child.path() == its.node) else { return Ok(()) };
+    writer.property("ranges", gic.property("ranges").unwrap_or_default());
+    writer.begin(node.name());
+    writer.text("compatible", "arm,gic-v3-its");
+    writer.property("msi-controller", &[]);
+    writer.cells("#msi-cells", &[1]);
+    if let Some(phandle) = node.phandle() {
+        writer.cells("phandle", &[phandle]);
+    }
+    writer.property("reg", leading_reg(node, 1)?);
+    writer.end();
+    Ok(())
 }
 
 /// The frames that turn MSIs into SPIs: Dom0 has them directly.

@@ -79,7 +79,26 @@ fn spi_range(first: u32, count: u32) -> Option<(u32, u32)> {
     (first >= 32 && count != 0 && end <= 1020).then_some((first, count))
 }
 
-/// The v2m frames of a GICv2; a GICv3's would be its ITS, which we have not.
+/// A GICv3's ITS, which turns a write (an MSI) into an LPI (binding arm,gic-v3-its).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ItsNode {
+    /// Path of its node.
+    pub node: String,
+    /// Its registers, two 64 KiB frames.
+    pub registers: Region,
+}
+
+/// The first ITS of a GICv3. Devices of others have no MSIs.
+pub(super) fn its(tree: &HostTree<'_>) -> Result<Option<ItsNode>, BootError> {
+    let gic = tree.gic_node().filter(|node| node.is_any_of(GIC_V3));
+    let mut all = gic.into_iter().flat_map(|gic| gic.children()).filter(|node| node.is_compatible("arm,gic-v3-its") && node.is_enabled());
+    let Some(node) = all.next() else { return Ok(None) };
+    let registers = *node.reg()?.first().ok_or_else(|| node.missing("reg"))?;
+    let is_whole = registers.start().is_aligned(PAGE_64K) && registers.size() >= 2 * PAGE_64K;
+    Ok(is_whole.then(|| ItsNode { node: node.path(), registers }))
+}
+
+/// The v2m frames of a GICv2; a GICv3 has its ITS.
 pub(super) fn v2m_frames(tree: &HostTree<'_>) -> Result<Vec<V2mFrame>, BootError> {
     let mut frames = Vec::new();
     let gic = tree.gic_node().filter(|node| node.is_any_of(GIC_V2));

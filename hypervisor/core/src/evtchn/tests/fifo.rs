@@ -306,6 +306,8 @@ impl Machine for Meddler {
         spi_set_enabled(intid: u32, enabled: bool);
         spi_set_trigger(intid: u32, trigger: crate::machine::Trigger);
         spi_deactivate(intid: u32);
+        lpi_set_enabled(intid: u32, enabled: bool);
+        its(commands: &[crate::its::command::Words], to: crate::addr::CpuId) -> bool;
         console_write(bytes: &[u8]);
         power(action: crate::machine::Power) -> !;
     }

@@ -145,6 +145,12 @@ impl Machine for Watcher {
     fn spi_deactivate(&self, _: u32) {
         unimplemented!()
     }
+    fn lpi_set_enabled(&self, _: u32, _: bool) {
+        unimplemented!()
+    }
+    fn its(&self, _: &[crate::its::command::Words], _: CpuId) -> bool {
+        unimplemented!()
+    }
     fn console_write(&self, _: &[u8]) {
         unimplemented!()
     }

@@ -49,6 +49,18 @@ pub const GICR: &[Row] = &[
     row(0xffe8, 0xffeb, Word,         Word,         Constant(PIDR2_ARCH_V3)),  // PIDR2
 ];
 
+/// The first frame of a redistributor where there are LPIs. They are made pending by an ITS alone.
+#[rustfmt::skip]
+pub const GICR_LPI: &[Row] = &[
+    row(0x0000, 0x0003, Word,         Word,         LpiControl),               // CTLR
+    row(0x0004, 0x0007, Word,         Word,         Constant(IIDR)),           // IIDR
+    row(0x0008, 0x000f, WordOrDouble, Any,          RedistributorType),        // TYPER
+    row(0x0070, 0x0077, WordOrDouble, WordOrDouble, LpiProperties),            // PROPBASER
+    row(0x0078, 0x007f, WordOrDouble, WordOrDouble, LpiPending),               // PENDBASER
+    row(0x00c0, 0x00c3, Word,         Word,         Zero),                     // SYNCR: nothing is under way
+    row(0xffe8, 0xffeb, Word,         Word,         Constant(PIDR2_ARCH_V3)),  // PIDR2
+];
+
 /// The second frame of a redistributor: SGIs and PPIs.
 #[rustfmt::skip]
 pub const GICR_SGI: &[Row] = &[
