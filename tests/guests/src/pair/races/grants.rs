@@ -2,6 +2,7 @@
 
 use super::arena::Place::{Dom0, Peer, Second};
 use super::arena::*;
+use crate::pair::books::is_xenolith;
 use crate::pair::jobs::{self, args};
 use crate::pair::ops;
 use crate::runtime::page::Page;
@@ -316,11 +317,12 @@ fn map_many(_: [u64; 6]) -> u64 {
     (0..).zip(handles).map(|(n, handle)| among(ops::unmap_grant(handle, Page::hole(AT + n).gfn()), &[0])).find(|odd| *odd != 0).unwrap_or(0)
 }
 
-/// Unmaps where nothing is, by handles around the ends of pages of maptrack.
+/// Unmaps where nothing is, by handles around the ends of pages of maptrack. Xen takes a handle that is in use, whatever it has mapped.
 fn unmap_nonsense(_: [u64; 6]) -> u64 {
+    let handles = [511, 512, 513, 1024, 0x7fff_ffff, u32::MAX, 255, 256, 257];
+    let count = if is_xenolith() { 9 } else { 6 };
     a_while(|n| {
-        let handle = [255, 256, 257, 511, 512, 513, 1024, 0x7fff_ffff, u32::MAX][n as usize % 9];
-        let rc = ops::unmap_grant(handle, Page::hole(0x700).gfn());
+        let rc = ops::unmap_grant(handles[n as usize % count], Page::hole(0x700).gfn());
         if rc < 0 { 0 } else { odd(rc) }
     })
 }
