@@ -94,6 +94,13 @@ struct Variant {
     smp: u32,
 }
 
+impl Variant {
+    /// As `--part` names it.
+    fn name(self, mode: Mode) -> String {
+        format!("{}, {} CPUs{}", mode.name(), self.smp, if self.debug { ", debug" } else { "" })
+    }
+}
+
 /// What CI runs.
 const GATE: [Variant; 1] = [Variant { debug: false, smp: 2 }];
 /// What `--all` runs besides.
@@ -122,7 +129,7 @@ pub struct Wanted<'a> {
     pub all: bool,
     /// Version of the interrupt controller.
     pub gic: u32,
-    /// Only boots with this in their name, such as `misuse, 4 CPUs, debug`; empty: all of them.
+    /// Only the boot of this name, such as `misuse, 4 CPUs, debug`, or those with this in their names; empty: all of them.
     pub part: &'a str,
 }
 
@@ -155,9 +162,12 @@ fn run(&Wanted { renew, all, gic, part }: &Wanted<'_>) -> Result<Tally> {
     let catalogue = fs::read_to_string(folder().join("misuse.txt"))?;
     let mut table = Table::new(&listed, &catalogue)?;
     let others = if all { OTHERS.as_slice() } else { &[] };
+    let variants = || GATE.iter().chain(others);
+    let is_one = modes.iter().any(|mode| variants().any(|variant| variant.name(*mode) == part));
     for &mode in modes {
-        let name = |variant: &Variant| format!("{}, {} CPUs{}", mode.name(), variant.smp, if variant.debug { ", debug" } else { "" });
-        let mut variants = GATE.iter().chain(others).filter(|variant| name(variant).contains(part)).peekable();
+        let name = |variant: &Variant| variant.name(mode);
+        let is_wanted = |name: String| if is_one { name == part } else { name.contains(part) };
+        let mut variants = variants().filter(|variant| is_wanted(name(variant))).peekable();
         if variants.peek().is_none() {
             continue;
         }
