@@ -187,6 +187,12 @@ impl P2m {
             }
             frames.put(mfn);
         }
+        self.get_ram_locked(frames, gfn, write)
+    }
+
+    // Apart, for the registers that it needs.
+    #[inline(never)]
+    fn get_ram_locked(&self, frames: &FrameTable, gfn: Gfn, write: bool) -> Option<Mfn> {
         self.with(gfn, |mapping| self.get(frames, mapping, write))
     }
 

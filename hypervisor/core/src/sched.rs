@@ -377,6 +377,11 @@ impl Scheduler {
         }
     }
 
+    /// Whether [`Self::asked`] has something to tell. One atomic load.
+    pub fn is_asked(&self, cpu: CpuId) -> bool {
+        self.calls.get(usize::from(cpu.0)).is_some_and(|call| call.asked.load(Ordering::Relaxed) != 0)
+    }
+
     /// Makes `cpu` call [`Scheduler::schedule`] soon; the caller kicks it.
     pub fn ask(&self, cpu: CpuId) {
         self.call(cpu, ASK_SCHEDULE);

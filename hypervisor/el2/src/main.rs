@@ -7,7 +7,7 @@
 //! | [`boot`] | device tree → console, RAM, heap, interrupt controller: [`boot::Host`] |
 //! | [`mm`] | the address space of EL2: `map_ram`, `map_device`, `direct`, `machine_address` |
 //! | [`heap`] | the global allocator |
-//! | [`vectors`] | `enter_guest(&mut VcpuContext) -> RawExit` |
+//! | [`vectors`] | `enter_guest(context) -> Stopped`; hypercalls served on the way |
 //! | [`switch`] | the EL1 and floating point registers of a vCPU, saved and loaded |
 //! | [`hyp`] | the control registers of EL2, stage 2 of the guest |
 //! | [`translate`] | guest virtual addresses by the hardware: `Loaded` is the core's `Stage1` |

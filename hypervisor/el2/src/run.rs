@@ -4,6 +4,7 @@
 
 use alloc::sync::Arc;
 use core::arch::asm;
+use core::ptr;
 use core::sync::atomic::Ordering;
 
 use xenolith_core::addr::CpuId;
@@ -14,7 +15,8 @@ use xenolith_core::vcpu::{BLOCKED, Vcpu};
 use xenolith_core::vgic::list_register::any_pending;
 
 use crate::gic::list_registers::Hardware;
-use crate::{barrier, timer, vectors};
+use crate::vectors::{self, Stopped};
+use crate::{barrier, timer};
 
 mod abort;
 mod exits;
@@ -24,6 +26,7 @@ mod loaded;
 mod registers;
 mod traced;
 
+pub use exits::serve_hypercall;
 pub use interrupts::Lines;
 use loaded::Loaded;
 
@@ -45,7 +48,7 @@ const NONE: u32 = u32::MAX;
 
 /// What the loop does after an exit.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum After {
+pub enum After {
     /// Enter the guest again, unless the scheduler was asked for.
     Resume,
     /// The vCPU waits: look for another.
@@ -139,11 +142,19 @@ impl Runner {
             if traced {
                 traced::entry(self.hv);
             }
-            let exit = vectors::enter_guest(loaded.context());
-            if traced {
-                self.trace_exit(exit);
-            }
-            let after = self.handle(exit);
+            let context = loaded.context_pointer();
+            // In a trace each hypercall is an exit.
+            let runner = if traced { ptr::null_mut() } else { ptr::from_mut(self) };
+            // SAFETY: the context is that of `self.loaded`; `self` is borrowed by this function, which uses nothing of it meanwhile.
+            let after = match unsafe { vectors::enter_guest(context, runner) } {
+                Stopped::Served(after) => after,
+                Stopped::Exit(exit) => {
+                    if traced {
+                        self.trace_exit(exit);
+                    }
+                    self.handle(exit)
+                }
+            };
             match self.hv.sched.asked(self.cpu) {
                 _ if after == After::Reschedule => return,
                 Asked::Nothing => {}

@@ -20,7 +20,7 @@ use crate::gic;
 use crate::gic_v3::list_registers;
 use crate::machine_impl::Arm64;
 use crate::translate::{Loaded, translate_stage1};
-use crate::vectors::enter_guest;
+use crate::vectors::{Stopped, enter_guest};
 use crate::{barrier, heap, hyp, mm, percpu, switch, timer};
 
 /// Where the guest's 2 MiB of RAM begin.
@@ -271,7 +271,7 @@ fn guest() {
     check("deadline", intid == Some(HYP_TIMER));
 
     if cpu != CpuId(0) {
-        let exit = enter_guest(&mut vcpu);
+        let exit = enter(&mut vcpu);
         let intid = gic::acknowledge();
         finish(intid);
         check("kick", exit.vector == Vector::Irq && intid == Some(gic::SGI_KICK));
@@ -280,9 +280,18 @@ fn guest() {
     barrier::isb();
 }
 
+/// Runs the guest to its next exit.
+fn enter(vcpu: &mut VcpuContext) -> RawExit {
+    // SAFETY: the context is the caller's alone.
+    match unsafe { enter_guest(vcpu, core::ptr::null_mut()) } {
+        Stopped::Exit(exit) => exit,
+        Stopped::Served(_) => unreachable!("nobody to serve it"),
+    }
+}
+
 /// Runs the guest to its next interrupt that is not a kick, and acknowledges that.
 fn interrupt(vcpu: &mut VcpuContext) -> Option<u32> {
-    while enter_guest(vcpu).vector == Vector::Irq {
+    while enter(vcpu).vector == Vector::Irq {
         match gic::acknowledge() {
             Some(gic::SGI_KICK) => finish(Some(gic::SGI_KICK)),
             other => return other,
@@ -306,7 +315,7 @@ fn class(exit: RawExit) -> Option<u64> {
 /// Runs the guest to its next exit. A kick on the way does not count.
 fn exit(vcpu: &mut VcpuContext) -> RawExit {
     loop {
-        let exit = enter_guest(vcpu);
+        let exit = enter(vcpu);
         if exit.vector != Vector::Irq {
             return exit;
         }

@@ -3,43 +3,76 @@
 //! [`enter_guest`] saves what the C ABI asks a callee to keep, loads the guest's general registers and ERETs. Any exception from a lower
 //! level stores them back and *returns* from that call. `SP_EL2` stays the stack pointer all the time. An exception from EL2 itself is our
 //! own bug and ends in [`report`].
+//!
+//! A hypercall is the exit that is made most often and needs least: it is *served on the spot*. Only the registers that a C function may
+//! change are stored; [`serve_hypercall`] does the rest, as a function that the exception calls; then the guest goes on. Where the run loop
+//! has to decide, the other registers are stored, too, and [`enter_guest`] returns.
 
 use core::arch::global_asm;
+use core::ffi::c_void;
 use core::mem::offset_of;
 
 use aarch64_cpu::registers::{ESR_EL2, FAR_EL2, HPFAR_EL2};
 use tock_registers::interfaces::Readable;
 use xenolith_core::context::VcpuContext;
-use xenolith_core::exit::{RawExit, Vector};
+use xenolith_core::exit::{HYPERCALL_TAG, RawExit, Vector};
 
 use crate::fault::{Frame, report};
 use crate::percpu::PerCpu;
+use crate::run::{After, Runner, serve_hypercall};
 
-/// Runs the guest until something needs EL2, and says what.
+/// Why [`enter_guest`] returned.
+pub enum Stopped {
+    /// The guest needs something.
+    Exit(RawExit),
+    /// It made a hypercall, which was served.
+    Served(After),
+}
+
+/// Runs the guest until something needs the run loop, and says what.
 ///
 /// General registers, pc and PSTATE come from and go to `context`; everything else of the vCPU (`switch`, the list registers, the timer, stage
-/// 2) is as the caller left it in the hardware. Physical interrupts are taken by EL2 whatever the guest masks.
+/// 2) is as the caller left it in the hardware. Physical interrupts are taken by EL2 whatever the guest masks. Hypercalls are served on the
+/// spot by `runner`; null: each is an exit.
+///
+/// # Safety
+/// `context` is that of the vCPU that `runner` has loaded, or, without a runner, the caller's own. Until this returns nothing else uses it or
+/// `*runner`.
 ///
 /// # Panics
 /// If the PSTATE would not lead to EL1 or EL0: the caller lets no such value in.
-pub fn enter_guest(context: &mut VcpuContext) -> RawExit {
+pub unsafe fn enter_guest(context: *mut VcpuContext, runner: *mut Runner) -> Stopped {
     // EL0t, EL1t, EL1h, and AArch32 user mode. Any other value of M[4:0] would be an illegal return, or one to EL2.
     const MODES: u32 = 1 | 1 << 4 | 1 << 5 | 1 << 16;
-    assert!(MODES & 1 << (context.pstate & 0x1f) != 0);
-    // SAFETY: the routine keeps the C ABI; it writes no memory but `context` and its own stack frame. The guest runs at EL1 or EL0, checked above,
-    // and HCR_EL2.VM confines it to stage 2.
-    let vector = match unsafe { run_guest(context) } {
+    // SAFETY: the caller's promise.
+    assert!(MODES & 1 << (unsafe { (*context).pstate } & 0x1f) != 0);
+    // SAFETY: the routine keeps the C ABI; it writes no memory but `context` and its own stack frame, and gives `runner` to `serve_hypercall`
+    // alone, one call at a time, while nothing else uses it. The guest runs at EL1 or EL0, checked above (what serves a hypercall does not
+    // change SPSR_EL2), and HCR_EL2.VM confines it to stage 2.
+    let vector = match unsafe { run_guest(context, runner.cast()) } {
         0 => Vector::Synchronous,
-        1 => return RawExit { vector: Vector::Irq, esr: 0, far: 0, hpfar: 0 },
-        2 => return RawExit { vector: Vector::Fiq, esr: 0, far: 0, hpfar: 0 },
-        _ => Vector::SError,
+        1 => return Stopped::Exit(RawExit { vector: Vector::Irq, esr: 0, far: 0, hpfar: 0 }),
+        2 => return Stopped::Exit(RawExit { vector: Vector::Fiq, esr: 0, far: 0, hpfar: 0 }),
+        3 => Vector::SError,
+        SERVED => return Stopped::Served(After::Resume),
+        _ => return Stopped::Served(After::Reschedule),
     };
-    RawExit { vector, esr: ESR_EL2.get(), far: FAR_EL2.get(), hpfar: HPFAR_EL2.get() }
+    Stopped::Exit(RawExit { vector, esr: ESR_EL2.get(), far: FAR_EL2.get(), hpfar: HPFAR_EL2.get() })
 }
 
+/// [`serve_hypercall`]: the guest goes on at once, with x0 to x18, x29 and x30 from its context; pc and PSTATE are as they were.
+pub const GO_ON: u64 = 0;
+/// [`serve_hypercall`]: the run loop is to look, then may enter the guest again.
+pub const SERVED: u64 = 4;
+/// [`serve_hypercall`]: the vCPU waits.
+pub const SERVED_WAITS: u64 = 5;
+
+/// `ESR_EL2` of a hypercall: `hvc #0xea1` from AArch64.
+const HYPERCALL: u64 = 0x16 << 26 | 1 << 25 | HYPERCALL_TAG;
+
 unsafe extern "C" {
-    /// See [`enter_guest`]; returns the number of the vector, 0 to 3.
-    fn run_guest(context: *mut VcpuContext) -> u64;
+    /// See [`enter_guest`]; returns the number of the vector, 0 to 3, or what [`serve_hypercall`] said, if not [`GO_ON`].
+    fn run_guest(context: *mut VcpuContext, runner: *mut c_void) -> u64;
 }
 
 global_asm!(
@@ -65,6 +98,21 @@ global_asm!(
     b       guest_stopped
     .endm
 
+    // The same for a synchronous exception from AArch64, which may be a hypercall.
+    .macro guest_synchronous
+    .balign 128
+    stp     x0, x1, [sp, #-16]!
+    mrs     x0, esr_el2
+    mov     x1, #({hypercall} & 0xffff)
+    movk    x1, #({hypercall} >> 16), lsl #16
+    cmp     x0, x1
+    ldp     x0, x1, [sp, #16]
+    ccmp    x1, #0, #4, eq
+    b.ne    guest_hypercall
+    mov     x1, #0
+    b       guest_stopped
+    .endm
+
     .section .text.vectors, "ax"
     .balign 2048
     .global exception_vectors
@@ -77,7 +125,7 @@ exception_vectors:
     el2_fault 5
     el2_fault 6
     el2_fault 7
-    guest_exit 0
+    guest_synchronous
     guest_exit 1
     guest_exit 2
     guest_exit 3
@@ -123,7 +171,7 @@ el2_fault_common:
     .global run_guest
 run_guest:
     sub     sp, sp, #112
-    str     x0, [sp]
+    stp     x0, x1, [sp]
     stp     x19, x20, [sp, #16]
     stp     x21, x22, [sp, #32]
     stp     x23, x24, [sp, #48]
@@ -154,6 +202,52 @@ run_guest:
     dsb     nsh
     isb
 
+guest_hypercall:
+    // As guest_stopped, but x19 to x29 stay where they are: a C function keeps them.
+    stp     x2, x3, [x0, #16]
+    stp     x4, x5, [x0, #32]
+    stp     x6, x7, [x0, #48]
+    stp     x8, x9, [x0, #64]
+    stp     x10, x11, [x0, #80]
+    stp     x12, x13, [x0, #96]
+    stp     x14, x15, [x0, #112]
+    stp     x16, x17, [x0, #128]
+    str     x18, [x0, #144]
+    ldp     x2, x3, [sp], #16
+    stp     x29, x30, [x0, #232]
+    stp     x2, x3, [x0]
+    mrs     x2, elr_el2
+    mrs     x3, spsr_el2
+    stp     x2, x3, [x0, #{pc}]
+    mov     x0, x1
+    add     x29, sp, #96
+    bl      {serve_hypercall}
+    ldr     x1, [sp]
+    cbnz    x0, guest_served
+    ldp     x2, x3, [x1, #16]
+    ldp     x4, x5, [x1, #32]
+    ldp     x6, x7, [x1, #48]
+    ldp     x8, x9, [x1, #64]
+    ldp     x10, x11, [x1, #80]
+    ldp     x12, x13, [x1, #96]
+    ldp     x14, x15, [x1, #112]
+    ldp     x16, x17, [x1, #128]
+    ldr     x18, [x1, #144]
+    ldp     x29, x30, [x1, #232]
+    ldp     x0, x1, [x1]
+    eret
+    dsb     nsh
+    isb
+
+guest_served:
+    // x0: what to return, x1: VcpuContext
+    stp     x19, x20, [x1, #152]
+    stp     x21, x22, [x1, #168]
+    stp     x23, x24, [x1, #184]
+    stp     x25, x26, [x1, #200]
+    stp     x27, x28, [x1, #216]
+    b       guest_left
+
 guest_stopped:
     stp     x2, x3, [x0, #16]
     stp     x4, x5, [x0, #32]
@@ -176,6 +270,7 @@ guest_stopped:
     mrs     x3, spsr_el2
     stp     x2, x3, [x0, #{pc}]
     mov     x0, x1
+guest_left:
     ldp     x19, x20, [sp, #16]
     ldp     x21, x22, [sp, #32]
     ldp     x23, x24, [sp, #48]
@@ -190,6 +285,8 @@ guest_stopped:
     fault_sp = const offset_of!(PerCpu, fault_sp),
     emergency_end = const offset_of!(PerCpu, emergency_end),
     frame_size = const size_of::<Frame>(),
+    hypercall = const HYPERCALL,
+    serve_hypercall = sym serve_hypercall,
     report = sym report,
 );
 

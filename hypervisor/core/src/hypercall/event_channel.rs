@@ -35,7 +35,16 @@ struct Request<'a> {
 pub fn event_channel_op(hv: &Hypervisor, caller: &Caller<'_>, cmd: u32, at: u64) -> Outcome {
     let request = Request { hv, caller, at };
     match cmd {
-        abi::EVTCHNOP_SEND => request.send(),
+        abi::EVTCHNOP_SEND => request.send().into(),
+        _ => control(&request, cmd),
+    }
+}
+
+// Apart from sending, which is to have the registers for itself.
+#[inline(never)]
+fn control(request: &Request<'_>, cmd: u32) -> Outcome {
+    let at = request.at;
+    match cmd {
         abi::EVTCHNOP_UNMASK => request.unmask(),
         abi::EVTCHNOP_ALLOC_UNBOUND => request.alloc_unbound(),
         abi::EVTCHNOP_BIND_INTERDOMAIN => request.bind_interdomain(),

@@ -17,11 +17,18 @@ const CHANGESET: &str = "";
 const DENIED: &str = "<denied>";
 
 /// Unknown commands answer `-ENOSYS`; a submap other than 0 `-EINVAL`.
-#[inline(never)]
 pub fn xen_version(hv: &Hypervisor, caller: &Caller<'_>, cmd: u32, arg: u64) -> Answer {
-    let privileged = caller.domain.privileged;
     match cmd {
         abi::XENVER_VERSION => Ok(VERSION),
+        _ => in_memory(hv, caller, cmd, arg),
+    }
+}
+
+// Apart from the version, which needs no registers: guests ask it when they want nothing but a hypercall.
+#[inline(never)]
+fn in_memory(hv: &Hypervisor, caller: &Caller<'_>, cmd: u32, arg: u64) -> Answer {
+    let privileged = caller.domain.privileged;
+    match cmd {
         abi::XENVER_EXTRAVERSION => string::<16>(caller, arg, EXTRAVERSION),
         abi::XENVER_COMPILE_INFO => {
             let b = &hv.fixed.build;

@@ -27,7 +27,11 @@ fn current(sched: &Scheduler, cpu: u8) -> Option<SchedId> {
 }
 
 fn must_schedule(sched: &Scheduler, cpu: u8) -> bool {
-    sched.asked(CpuId(cpu)) == Asked::Schedule
+    let is_asked = sched.is_asked(CpuId(cpu));
+    let asked = sched.asked(CpuId(cpu));
+    assert_eq!(is_asked, asked != Asked::Nothing);
+    assert!(!sched.is_asked(CpuId(cpu)), "asks once");
+    asked == Asked::Schedule
 }
 
 /// Lets CPU 0 run for `total`, honouring deadlines; returns the nanoseconds that each vCPU ran.

@@ -3,10 +3,12 @@
 use core::sync::atomic::Ordering;
 
 use xenolith_core::aarch32::{debug_id, is_skipped, past_it};
+use xenolith_core::addr::CpuId;
 use xenolith_core::console::GUEST;
 use xenolith_core::exit::{Exit, RawExit, instruction_bytes};
 use xenolith_core::guest_memory::GuestMemory;
 use xenolith_core::hypercall::{self, Caller, Outcome};
+use xenolith_core::hypervisor::Hypervisor;
 use xenolith_core::inject::{Exception, Interrupted, inject};
 use xenolith_core::mmio::set_register;
 use xenolith_core::vcpu::BLOCKED;
@@ -17,15 +19,75 @@ use super::{After, Runner};
 use crate::gic::list_registers::Hardware;
 use crate::sysreg::{read, write};
 use crate::translate;
+use crate::vectors::{GO_ON, SERVED, SERVED_WAITS};
 
 /// Bytes of an instruction.
 const INSTRUCTION: u64 = 4;
+
+/// Performs the hypercall that the loaded vCPU has just made, and says whether the guest may go on at once: see [`crate::vectors`], which
+/// calls this. The vCPU's context has its x0 to x18, x29, x30, pc and PSTATE; x19 to x28 in there are old.
+///
+/// What comes before the next entry is what the run loop does: the scheduler first, then the interrupts.
+pub extern "C" fn serve_hypercall(runner: &mut Runner) -> u64 {
+    let Some(loaded) = &mut runner.loaded else { return SERVED_WAITS };
+    match hypercall(runner.hv, runner.cpu, loaded) {
+        Served::Waits => SERVED_WAITS,
+        Served::Returned if !runner.hv.sched.is_asked(runner.cpu) => {
+            if loaded.domain.vgic.is_dirty(loaded.vcpu.id) {
+                loaded.fill(runner.hv);
+            }
+            GO_ON
+        }
+        Served::Returned | Served::Again => SERVED,
+    }
+}
+
+/// What became of a hypercall.
+enum Served {
+    /// x0 has the answer.
+    Returned,
+    /// It is to be made again: pc is at the HVC.
+    Again,
+    /// The vCPU waits.
+    Waits,
+}
+
+/// Performs the hypercall that the registers ask for.
+fn hypercall(hv: &Hypervisor, cpu: CpuId, loaded: &mut Loaded) -> Served {
+    let x = &loaded.context().x;
+    let (number, args) = (x[16], [x[0], x[1], x[2], x[3], x[4]]);
+    let outcome = {
+        let stage1 = translate::Loaded(&loaded.domain.p2m);
+        let memory = GuestMemory::new(&hv.frames, &stage1, loaded.vcpu.vmid);
+        let caller = Caller { domain: &loaded.domain, vcpu: &loaded.vcpu, memory, cpu };
+        hypercall::dispatch(hv, &caller, number, args)
+    };
+    let context = loaded.context();
+    let served = match outcome {
+        Outcome::Return(value) => {
+            context.x[0] = value as u64;
+            Served::Returned
+        }
+        Outcome::Again(args) => {
+            context.x[..5].copy_from_slice(&args);
+            context.pc = context.pc.wrapping_sub(INSTRUCTION);
+            Served::Again
+        }
+    };
+    if loaded.vcpu.runnable() { served } else { Served::Waits }
+}
 
 impl Runner {
     pub(super) fn handle(&mut self, raw: RawExit) -> After {
         match Exit::decode(raw) {
             Exit::Interrupt => self.take_interrupts(),
-            Exit::Hypercall => return self.hypercall(),
+            Exit::Hypercall => {
+                let Some(loaded) = &mut self.loaded else { return After::Reschedule };
+                return match hypercall(self.hv, self.cpu, loaded) {
+                    Served::Waits => After::Reschedule,
+                    Served::Returned | Served::Again => After::Resume,
+                };
+            }
             Exit::Wfi | Exit::Wfe | Exit::SysReg { .. } | Exit::DebugId { .. } | Exit::Fp | Exit::Undefined if self.is_skipped(raw.esr) => {
                 self.advance_by(instruction_bytes(raw.esr));
             }
@@ -48,27 +110,6 @@ impl Runner {
             Exit::Unknown { esr } => self.crash_guest("unexpected exception", esr),
         }
         After::Resume
-    }
-
-    fn hypercall(&mut self) -> After {
-        let Some(loaded) = &mut self.loaded else { return After::Reschedule };
-        let x = &loaded.context().x;
-        let (number, args) = (x[16], [x[0], x[1], x[2], x[3], x[4]]);
-        let outcome = {
-            let stage1 = translate::Loaded(&loaded.domain.p2m);
-            let memory = GuestMemory::new(&self.hv.frames, &stage1, loaded.vcpu.vmid);
-            let caller = Caller { domain: &loaded.domain, vcpu: &loaded.vcpu, memory, cpu: self.cpu };
-            hypercall::dispatch(self.hv, &caller, number, args)
-        };
-        let context = loaded.context();
-        match outcome {
-            Outcome::Return(value) => context.x[0] = value as u64,
-            Outcome::Again(args) => {
-                context.x[..5].copy_from_slice(&args);
-                context.pc = context.pc.wrapping_sub(INSTRUCTION);
-            }
-        }
-        if loaded.vcpu.runnable() { After::Resume } else { After::Reschedule }
     }
 
     /// The vCPU has nothing to do until an interrupt is pending, whether it masks it or not.

@@ -95,6 +95,11 @@ impl Loaded {
         unsafe { &mut *self.context }
     }
 
+    /// The same for the entry code.
+    pub fn context_pointer(&self) -> *mut VcpuContext {
+        self.context
+    }
+
     /// Adds the offset of a post-indexed access to its base register, which may be a stack pointer.
     pub fn write_back(&mut self, access: &PostIndexed) {
         let context = self.context();
