@@ -245,7 +245,8 @@ fn instructions(text: &mut String, results: &Results) {
     *text += "<section><h2>Instructions of single operations</h2><p>Measured by a bare-metal domain: from before its hypercall until after it, with some ten \
         instructions of the domain’s own. A count carries over to hardware; what each instruction costs there does not. <i>Taken</i> includes the \
         domain’s interrupt handler, the same on every hypervisor. <i>And back</i>: two domains in turn on one CPU, so two switches of the CPU’s \
-        vCPU, with both domains’ loops. Tx copy copies 32 bytes by two instructions.</p>";
+        vCPU, with both domains’ loops. Tx copy copies 32 bytes by two instructions. An event to a vCPU on another CPU is missing: counts are the \
+        same in each run on one CPU only.</p>";
     let mut operations: Vec<_> = results.instructions.iter().map(|cost| cost.operation.clone()).collect();
     let mut seen = BTreeSet::new();
     operations.retain(|operation| seen.insert(operation.clone()));
