@@ -12,6 +12,8 @@ use std::process::Command;
 /// Where the domains' kernel and root are put, which all of them share, clear of Dom0's.
 const KERNEL_AT: u64 = 0xd000_0000;
 const ROOT_AT: u64 = 0xd800_0000;
+/// Within the kernel.
+pub const IN_KERNEL: u64 = KERNEL_AT + 0x10_0000;
 /// Where the tree of a domain's devices is put.
 const DEVICES_AT: u64 = 0xdf00_0000;
 
@@ -29,6 +31,8 @@ pub struct Domain<'a> {
     pub bootargs: &'a str,
     /// It has no kernel.
     pub no_kernel: bool,
+    /// Where the tree says that its root is.
+    pub root_at: u64,
     /// It gets the devices that this device tree tells of; the machine's clock is marked to be passed to it.
     pub devices: Option<&'a Path>,
     /// Further properties of one cell.
@@ -36,8 +40,17 @@ pub struct Domain<'a> {
 }
 
 /// A domain of 256 MiB with a UART.
-pub const DOMAIN: Domain<'_> =
-    Domain { name: "domU1", memory: 256 << 10, cpus: 1, enhanced: None, bootargs: "", no_kernel: false, devices: None, more: &[] };
+pub const DOMAIN: Domain<'_> = Domain {
+    name: "domU1",
+    memory: 256 << 10,
+    cpus: 1,
+    enhanced: None,
+    bootargs: "",
+    no_kernel: false,
+    root_at: ROOT_AT,
+    devices: None,
+    more: &[],
+};
 
 /// QEMU's options for a machine with these domains: their tree, and their files in memory.
 pub fn options(
@@ -74,7 +87,7 @@ pub fn options(
             let module = node.module(KERNEL_AT, "multiboot,kernel", &kernel)?;
             module.put("s", "bootargs", &[&format!("console=ttyAMA0 rdinit=/init loglevel=4 later {}", domain.bootargs)])?;
         }
-        node.module(ROOT_AT, "multiboot,ramdisk", &root)?;
+        node.module(domain.root_at, "multiboot,ramdisk", &root)?;
         if let Some(devices) = domain.devices {
             passthrough::mark(&tree)?;
             node.module(DEVICES_AT, "multiboot,device-tree", devices)?;

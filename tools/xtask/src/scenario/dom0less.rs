@@ -3,7 +3,7 @@
 use super::passthrough::{self, ALARM, dom0_has_no_clock};
 use super::{BOOT, Scenario, Setup};
 use crate::console::Machine;
-use crate::dom0less::{self, DOMAIN, Domain};
+use crate::dom0less::{self, DOMAIN, Domain, IN_KERNEL};
 use crate::{guests, xl};
 use anyhow::{Context, Result, ensure};
 
@@ -33,6 +33,12 @@ pub const ALL: &[Scenario] = &[
     Scenario::new("boot-domain-without-kernel", |machine| refuses(machine, "/chosen/domU1 has no kernel"))
         .ours()
         .on(|setup| with_dom0(setup, &[Domain { no_kernel: true, ..DOMAIN }])),
+    Scenario::new("boot-overlapping-modules", |machine| refuses(machine, "/chosen/domU1/module@d0100000"))
+        .ours()
+        .on(|setup| with_dom0(setup, &[Domain { root_at: IN_KERNEL, ..DOMAIN }])),
+    Scenario::new("boot-module-outside-ram", |machine| refuses(machine, "/chosen/domU1/module@30000000"))
+        .ours()
+        .on(|setup| with_dom0(setup, &[Domain { root_at: 0x3000_0000, ..DOMAIN }])),
     Scenario::new("boot-domain-too-large", |machine| refuses(machine, "too little memory for domain /chosen/domU1"))
         .ours()
         .on(|setup| with_dom0(setup, &[Domain { memory: 8 << 20, ..DOMAIN }])),
