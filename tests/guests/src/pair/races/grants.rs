@@ -319,8 +319,8 @@ fn map_many(_: [u64; 6]) -> u64 {
 
 /// Unmaps where nothing is, by handles around the ends of pages of maptrack. Xen takes a handle that is in use, whatever it has mapped.
 fn unmap_nonsense(_: [u64; 6]) -> u64 {
-    let handles = [511, 512, 513, 1024, 0x7fff_ffff, u32::MAX, 255, 256, 257];
-    let count = if is_xenolith() { 9 } else { 6 };
+    let handles = [4096, 0x7fff_ffff, u32::MAX, 255, 256, 257, 511, 512, 513, 1024];
+    let count = if is_xenolith() { handles.len() } else { 3 };
     a_while(|n| {
         let rc = ops::unmap_grant(handles[n as usize % count], Page::hole(0x700).gfn());
         if rc < 0 { 0 } else { odd(rc) }
