@@ -1,6 +1,7 @@
 //! QEMU's models of real boards: Xenolith as their kernel, the modules in RAM, all told in the board's own device tree.
 //!
-//! The trees are those of Debian's kernel, or QEMU's; only `/chosen` is written, as a boot loader would.
+//! The trees are those of Debian's kernel, or QEMU's; only `/chosen` is written, as a boot loader would. Debian's Xen, to compare with, gets
+//! the edits that it needs.
 
 use crate::apt::{self, Apt};
 use crate::qemu::{self, Modules, Options};
@@ -27,7 +28,20 @@ pub struct Board {
     serials: usize,
     /// QEMU 7.2 does not have it.
     new: bool,
+    /// What Debian's Xen needs changed in its tree to boot: nodes to remove, and cells to replace.
+    for_xen: (&'static [&'static str], &'static [Cells]),
 }
+
+/// A property of cells: its node, its name, the cells in hexadecimal.
+type Cells = (&'static str, &'static str, &'static [&'static str]);
+
+/// QEMU's GIC-400 has an identification that keeps Xen from seeing that its 4 KiB pages are repeated every 64 KiB: the CPU interface and
+/// the virtual one are named where their two pages meet.
+const GIC_OF_ZCU102: Cells = (
+    "/axi/interrupt-controller@f9010000",
+    "reg",
+    &["0", "f9010000", "0", "10000", "0", "f902f000", "0", "2000", "0", "f9040000", "0", "20000", "0", "f906f000", "0", "2000"],
+);
 
 /// Where a board's device tree comes from.
 enum Tree {
@@ -48,6 +62,8 @@ pub const ALL: &[Board] = &[
         modules_at: [0x1000_0000, 0x1800_0000],
         serials: 0,
         new: false,
+        // With the node Xen panics: it finds no address for a CPU below it.
+        for_xen: (&["/remoteproc@ffe00000"], &[GIC_OF_ZCU102]),
     },
     Board {
         name: "xlnx-versal-virt",
@@ -58,6 +74,7 @@ pub const ALL: &[Board] = &[
         modules_at: [0x1000_0000, 0x1800_0000],
         serials: 0,
         new: false,
+        for_xen: (&[], &[]),
     },
     Board {
         name: "imx8mp-evk",
@@ -68,6 +85,7 @@ pub const ALL: &[Board] = &[
         modules_at: [0x5000_0000, 0x5800_0000],
         serials: 1,
         new: true,
+        for_xen: (&[], &[]),
     },
 ];
 
@@ -91,6 +109,14 @@ pub fn command(board: &Board, options: &Options, hypervisor: &Path, modules: &Mo
     put(&tree, "s", "/chosen", "xen,dom0-bootargs", &[format!("console=hvc0 rdinit=/init loglevel=4 {}", options.dom0args).trim()])?;
     put(&tree, "x", "/chosen", "#address-cells", &["2"])?;
     put(&tree, "x", "/chosen", "#size-cells", &["2"])?;
+    if options.hyp == "xen" {
+        for node in board.for_xen.0 {
+            host::run(Command::new(doctor::FDTPUT.file).arg("-r").arg(&tree).arg(node))?;
+        }
+        for (node, property, cells) in board.for_xen.1 {
+            put(&tree, "x", node, property, cells)?;
+        }
+    }
 
     let mut qemu = machine(board)?;
     qemu.args(["-no-reboot", "-nic", "none"])
@@ -131,7 +157,8 @@ fn generate(board: &Board, hypervisor: &Path, tree: &Path) -> Result<()> {
 
 /// A device tree out of Debian's kernel package.
 fn debian_tree(file: &str) -> Result<PathBuf> {
-    let dir = host::cached(&format!("trees-{}", host::stamp([include_str!("board.rs")])), |dir| {
+    let names = ALL.iter().filter_map(|board| if let Tree::Debian(name) = board.tree { Some(name) } else { None });
+    let dir = host::cached(&format!("trees-{}", host::stamp(names)), |dir| {
         let apt = Apt::open("guests", "arm64", &["trixie"])?;
         let kernel = apt.depends("linux-image-arm64")?.into_iter().find(|name| name.starts_with("linux-image-"));
         let kernel = kernel.context("linux-image-arm64 names no kernel")?;
