@@ -100,7 +100,7 @@ pub fn plan(input: &Dom0Input<'_>) -> Result<Dom0Plan, BootError> {
     let mut tree = TreeInput {
         tree: input.tree,
         info: input.info,
-        uart: &input.uart.node,
+        uart: input.uart,
         command_line: input.command_line,
         // Not known yet; its size in the tree does not depend on it.
         ramdisk: ramdisk_file,

@@ -7,7 +7,7 @@
 use alloc::vec::Vec;
 
 use super::fdt::{Node, TreeWriter};
-use super::host_tree::HostInfo;
+use super::host_tree::{HostInfo, Uart};
 use super::{BootError, HostTree, Region};
 
 mod chosen;
@@ -27,8 +27,8 @@ pub struct TreeInput<'a> {
     pub tree: &'a HostTree<'a>,
     /// What it says.
     pub info: &'a HostInfo,
-    /// Path of the UART that stays with us.
-    pub uart: &'a str,
+    /// The UART that stays with us.
+    pub uart: &'a Uart,
     /// Dom0's command line.
     pub command_line: Option<&'a str>,
     /// Where Dom0 finds its ramdisk.

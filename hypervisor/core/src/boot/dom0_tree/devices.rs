@@ -28,7 +28,7 @@ pub struct Devices {
 
 /// Collects what the nodes of Dom0's tree need.
 pub fn devices(tree: &HostTree<'_>, info: &HostInfo, uart: &Uart) -> Result<Devices, BootError> {
-    let policy = Policy::new(tree, &uart.node)?;
+    let policy = Policy::new(tree, uart)?;
     let mut found = Devices::default();
     collect(tree.root(), &policy, &mut found);
     let ours = not_for_domains(info, uart);

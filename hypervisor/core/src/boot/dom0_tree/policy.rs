@@ -1,8 +1,9 @@
 //! Which nodes and properties of the host's tree Dom0 gets.
 
 use crate::boot::fdt::Node;
+use crate::boot::host_tree::Uart;
 use crate::boot::host_tree::{GIC_V2, GIC_V3, MODULE, TIMER};
-use crate::boot::{BootError, HostTree};
+use crate::boot::{BootError, HostTree, Region};
 
 /// What becomes of a node.
 pub(super) enum Fate {
@@ -43,12 +44,14 @@ pub(super) struct Policy<'t> {
     /// The interrupt controller.
     pub gic: Node<'t>,
     uart: Option<Node<'t>>,
+    uart_pages: Region,
 }
 
 impl<'t> Policy<'t> {
-    /// `uart` is the path of ours.
-    pub fn new(tree: &'t HostTree<'t>, uart: &str) -> Result<Self, BootError> {
-        Ok(Self { gic: tree.gic_node().ok_or(BootError::NoGic)?, uart: tree.find(uart) })
+    /// For a machine whose UART, this one, is ours.
+    pub fn new(tree: &'t HostTree<'t>, uart: &Uart) -> Result<Self, BootError> {
+        let gic = tree.gic_node().ok_or(BootError::NoGic)?;
+        Ok(Self { gic, uart: tree.find(&uart.node), uart_pages: uart.registers.pages_outward() })
     }
 
     /// What becomes of `node`, given that its parent is kept.
@@ -67,12 +70,20 @@ impl<'t> Policy<'t> {
         if is_reserved || is_known || node.text("device_type") == Some("memory") || self.uart == Some(node) {
             return Fate::Drop;
         }
-        match node.reg().and_then(|_| node.interrupts(self.gic)) {
+        match node.reg().and_then(|registers| Ok((registers, node.interrupts(self.gic)?))) {
+            // It could not be mapped without our UART, as the clock gates beside the mini UART of a Raspberry Pi 4.
+            Ok((registers, _)) if registers.iter().any(|registers| self.is_beside_uart(*registers)) => Fate::Drop,
             // A PPI cannot be given to a domain.
-            Ok(lines) if lines.iter().any(|line| line.is_private()) => Fate::Drop,
+            Ok((_, lines)) if lines.iter().any(|line| line.is_private()) => Fate::Drop,
             Ok(_) => Fate::Keep,
             Err(error) => Fate::Broken(error),
         }
+    }
+
+    /// Whether the registers are in pages of our UART alone.
+    fn is_beside_uart(&self, registers: Region) -> bool {
+        let (here, uart) = (registers.pages_outward(), self.uart_pages);
+        here.size() != 0 && uart.start() <= here.start() && here.end() <= uart.end()
     }
 }
 

@@ -14,7 +14,7 @@ fn dom0<'a>(chosen: Vec<Part<'a>>, more: Vec<Part<'a>>) -> (Vec<String>, Devices
     let input = TreeInput {
         tree: &tree,
         info: &info,
-        uart: &uart.node,
+        uart: &uart,
         command_line: Some("console=hvc0"),
         ramdisk: Some(region(0x8100_0000, 0x8100_1234)),
         vcpus: 17,
@@ -46,9 +46,12 @@ fn what_stays_with_us_is_left_out() {
         Node("ppi-user", vec![Cells("interrupts", vec![1, 6, 4]), Node("child", vec![])]),
         Node("psci", vec![Text("compatible", &["arm,psci-0.2"]), Text("method", &["smc"])]),
         Node("hypervisor", vec![Text("compatible", &["other,hypervisor"])]),
+        Node("gates@9800", vec![Cells("reg", vec![0x9800, 8])]),
     ];
     let (lines, devices) = dom0(chosen, more);
-    for path in ["/chosen/module@80000000", "/serial@9000", "/pmu", "/ppi-user", "/ppi-user/child", "/memory@80000000/status"] {
+    for path in
+        ["/chosen/module@80000000", "/serial@9000", "/gates@9800", "/pmu", "/ppi-user", "/ppi-user/child", "/memory@80000000/status"]
+    {
         assert!(!has(&lines, path), "{path}");
     }
     let of_chosen: Vec<&str> = lines.iter().filter_map(|line| line.strip_prefix("/chosen ")).collect();
