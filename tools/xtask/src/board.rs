@@ -26,6 +26,8 @@ pub struct Board {
     modules_at: [u64; 2],
     /// Serial ports before the one with the console.
     serials: usize,
+    /// Devices in its tree that QEMU's model lacks and that Linux does not survive the lack of.
+    missing: &'static [&'static str],
     /// QEMU 7.2 does not have it.
     new: bool,
     /// What Debian's Xen needs changed in its tree to boot: nodes to remove, and cells to replace.
@@ -61,6 +63,7 @@ pub const ALL: &[Board] = &[
         tree: Tree::Debian("zynqmp-zcu102-rev1.0.dtb"),
         modules_at: [0x1000_0000, 0x1800_0000],
         serials: 0,
+        missing: &[],
         new: false,
         // With the node Xen panics: it finds no address for a CPU below it.
         for_xen: (&["/remoteproc@ffe00000"], &[GIC_OF_ZCU102]),
@@ -73,6 +76,7 @@ pub const ALL: &[Board] = &[
         tree: Tree::Generated,
         modules_at: [0x1000_0000, 0x1800_0000],
         serials: 0,
+        missing: &[],
         new: false,
         for_xen: (&[], &[]),
     },
@@ -84,6 +88,19 @@ pub const ALL: &[Board] = &[
         tree: Tree::Debian("imx8mp-evk.dtb"),
         modules_at: [0x5000_0000, 0x5800_0000],
         serials: 1,
+        missing: &[],
+        new: true,
+        for_xen: (&[], &[]),
+    },
+    Board {
+        name: "raspi4b",
+        cpus: 4,
+        smp: 4,
+        machine: "raspi4b",
+        tree: Tree::Debian("bcm2711-rpi-4-b.dtb"),
+        modules_at: [0x0400_0000, 0x0a00_0000],
+        serials: 1,
+        missing: &["/soc/clock@7ef00000", "/soc/interrupt-controller@7ef00100", "/soc/i2c@7ef04500", "/soc/i2c@7ef09500"],
         new: true,
         for_xen: (&[], &[]),
     },
@@ -118,6 +135,9 @@ pub fn command(board: &Board, options: &Options, hypervisor: &Path, modules: &Mo
         }
     }
 
+    for node in board.missing {
+        put(&tree, "s", node, "status", &["disabled"])?;
+    }
     let mut qemu = machine(board)?;
     qemu.args(["-no-reboot", "-nic", "none"])
         .args(["-serial", "null"].repeat(board.serials))
