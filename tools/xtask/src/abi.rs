@@ -163,6 +163,8 @@ fn run(&Wanted { renew, all, gic, part }: &Wanted<'_>) -> Result<Tally> {
     let mut table = Table::new(&listed, &catalogue)?;
     let others = if all { OTHERS.as_slice() } else { &[] };
     let variants = || GATE.iter().chain(others);
+    let is_any = modes.iter().any(|mode| variants().any(|variant| variant.name(*mode).contains(part)));
+    ensure!(is_any, "nothing of the suite is called {part:?}; a GICv2's needs --gic 2");
     let is_one = modes.iter().any(|mode| variants().any(|variant| variant.name(*mode) == part));
     for &mode in modes {
         let name = |variant: &Variant| variant.name(mode);
