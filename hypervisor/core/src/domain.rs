@@ -21,11 +21,13 @@ pub mod create;
 pub mod destroy;
 pub mod dom0;
 pub mod domu;
+mod iomem;
 mod its;
 pub mod life;
 mod ports;
 mod table;
 mod uart;
+pub use iomem::IomemAccess;
 pub use life::{Dying, Life};
 pub use table::{DomainTable, FIRST_RESERVED};
 
@@ -58,6 +60,8 @@ pub struct Domain {
     pub txcopy: TxCopy<Weak<Self>>,
     /// Its interrupt controller.
     pub vgic: Vgic,
+    /// Device frames that it may have.
+    pub iomem: Lock<IomemAccess>,
     /// The page of `shared_info`.
     pub shared_info: Mfn,
     /// `HVM_PARAM_*`, by index.

@@ -1,6 +1,6 @@
 //! How a domain comes to be: by the toolstack (`XEN_DOMCTL_createdomain`) or at boot.
 
-use super::{Domain, Dying, Life, MAX_VCPUS, PARAMS};
+use super::{Domain, Dying, IomemAccess, Life, MAX_VCPUS, PARAMS};
 use crate::addr::{DomainId, Gfn, Mfn, PAGE_SHIFT, Vmid};
 use crate::evtchn::EventChannels;
 use crate::frames::FrameKind;
@@ -113,6 +113,11 @@ impl Hypervisor {
         let grants = GrantTable::new(config.max_grant_frames, config.max_maptrack_frames, first_grant).map_err(|_| Errno::ENOMEM)?;
         let vgic = Vgic::new(&config.vgic, config.max_vcpus, config.spis).map_err(|_| Errno::ENOMEM)?;
         let p2m = P2m::new(vmid, self.fixed.ipa_bits.into(), &self.frames, config.pool).map_err(|_| Errno::ENOMEM)?;
+        let mut iomem = IomemAccess::default();
+        if config.privileged {
+            // Whether the machine's device is its to give is another question: see `domctl/devices.rs`.
+            iomem.permit(0..u64::MAX).map_err(|_| Errno::ENOMEM)?;
+        }
         Ok(Domain {
             id,
             vmid,
@@ -126,6 +131,7 @@ impl Hypervisor {
             grants,
             txcopy: TxCopy::default(),
             vgic,
+            iomem: Lock::new(iomem),
             shared_info,
             params: Lock::new([0; PARAMS]),
             life: Lock::new(Life { pauses: 1, shutdown: None, shutdown_code: None, dying: Dying::Alive }),

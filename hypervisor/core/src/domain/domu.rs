@@ -89,7 +89,10 @@ fn announce_store(hv: &Hypervisor, domain: &Domain) -> Option<()> {
 fn give_devices(hv: &Hypervisor, domain: &Domain, config: &DomuConfig, plan: &DomuPlan) -> Result<(), BootError> {
     for device in &plan.mmio {
         let mapped = domain.p2m.edit(&hv.frames).map_range(device.to, device.from, device.pages, P2mType::MmioDirectDev);
-        mapped.map_err(|_| BootError::NoDomain { node: config.node.clone() })?;
+        let permitted = domain.iomem.lock().permit(device.from.0..device.from.0 + device.pages);
+        if mapped.is_err() || permitted.is_err() {
+            return Err(BootError::NoDomain { node: config.node.clone() });
+        }
     }
     for line in &plan.interrupts {
         let intid = line.interrupt.intid;

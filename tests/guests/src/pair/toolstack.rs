@@ -29,6 +29,7 @@ pub fn run(test: &mut Test) {
     memory(test, &peer);
     life(test, &peer);
     vcpus(test, &peer);
+    devices(test, &peer);
     shut_down(test, &peer);
     on_the_dying(test, &peer);
     versions(test);
@@ -186,6 +187,48 @@ fn vcpus(test: &mut Test, peer: &Peer) {
     let mut op = VcpuContext { vcpu: 0, ctxt: 0, ..Default::default() };
     test.rc("context(of itself)", control::domctl(XEN_DOMCTL_GETVCPUCONTEXT, &mut 0, &mut op));
     test.rc("context(nobody)", control::domctl(XEN_DOMCTL_GETVCPUCONTEXT, &mut 1000, &mut op));
+}
+
+/// Registers of a device, `virt`'s clock, which the peer may have mapped once it is permitted to.
+fn devices(test: &mut Test, peer: &Peer) {
+    const CLOCK: u64 = 0x901_0000 / 4096;
+    let free = peer.call(0, |a| Page::hole(a[0]).gfn(), args([AT]));
+    let permit = |first_mfn, nr_mfns, allow_access| {
+        let mut op = IomemPermission { first_mfn, nr_mfns, allow_access, ..Default::default() };
+        control::domctl(XEN_DOMCTL_IOMEM_PERMISSION, &mut { peer.id }, &mut op)
+    };
+    let map = |first_gfn, first_mfn, nr_mfns, add_mapping| {
+        let mut op = MemoryMapping { first_gfn, first_mfn, nr_mfns, add_mapping, ..Default::default() };
+        control::domctl(XEN_DOMCTL_MEMORY_MAPPING, &mut { peer.id }, &mut op)
+    };
+    // Which PrimeCell it is stands in the low byte of its word at 0xfe0.
+    let id = || peer.call(0, |a| probe::read(Page::hole(a[0]).address() + 0xfe0, 2).unwrap_or(u64::MAX), args([AT])).cast_signed();
+    test.rc("device.map(not permitted)", map(free, CLOCK, 1, 1));
+    test.rc("device.unmap(not permitted)", map(free, CLOCK, 1, 0));
+    test.rc("device.permit(0 frames)", permit(CLOCK, 0, 1));
+    test.rc("device.permit(wraps)", permit(CLOCK, u64::MAX, 1));
+    test.rc("device.deny(never permitted)", permit(CLOCK, 1, 0));
+    test.rc("device.permit", permit(CLOCK, 1, 1));
+    test.rc("device.permit(again)", permit(CLOCK, 1, 1));
+    test.rc("device.map(0 frames)", map(free, CLOCK, 0, 1));
+    test.rc("device.map(65 frames)", map(free, CLOCK, 65, 1));
+    test.rc("device.map(one too many)", map(free, CLOCK, 2, 1));
+    test.rc("device.map(wraps)", map(u64::MAX, CLOCK, 2, 1));
+    test.rc("device.map", map(free, CLOCK, 1, 1));
+    test.answer("device.id", id());
+    test.rc("device.map(again)", map(free, CLOCK, 1, 1));
+    test.rc("device.unmap(elsewhere)", map(free + 1, CLOCK, 1, 0));
+    test.rc("device.deny", permit(CLOCK, 1, 0));
+    test.answer("device.id(denied)", id());
+    test.rc("device.map(denied)", map(free + 1, CLOCK, 1, 1));
+    test.rc("device.unmap(denied)", map(free, CLOCK, 1, 0));
+    test.rc("device.permit(once more)", permit(CLOCK, 1, 1));
+    test.rc("device.unmap", map(free, CLOCK, 1, 0));
+    test.rc("device.unmap(again)", map(free, CLOCK, 1, 0));
+    test.answer("device.id(unmapped)", id());
+    let own = peer.call(0, take, args([1]));
+    test.rc("device.map(over RAM)", map(own, CLOCK, 1, 1));
+    test.rc("device.unmap(over RAM)", map(own, CLOCK, 1, 0));
 }
 
 fn shut_down(test: &mut Test, peer: &Peer) {

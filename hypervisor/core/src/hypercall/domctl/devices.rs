@@ -13,14 +13,19 @@ use guest_abi::errno::Errno;
 /// Frames of one memory_mapping at most; libxc splits larger ones.
 const MAX_MAPPING: u64 = 64;
 
-/// Permissions are not kept: what may be mapped is checked when it is mapped, and here so that the tools get their answer early.
-pub fn iomem_permission(request: &Request<'_>, _domain: &Arc<Domain>) -> Result<(), Errno> {
+/// Says whether a domain may have device memory; what is mapped stays so.
+pub fn iomem_permission(request: &Request<'_>, domain: &Arc<Domain>) -> Result<(), Errno> {
     let wanted: abi::IomemPermission = request.payload()?;
     let end = end(wanted.first_mfn, wanted.nr_mfns)?;
-    if may_give(request, wanted.first_mfn, end) { Ok(()) } else { Err(Errno::EPERM) }
+    if !may_give(request, wanted.first_mfn, end) {
+        return Err(Errno::EPERM);
+    }
+    let (mut access, frames) = (domain.iomem.lock(), wanted.first_mfn..end);
+    let done = if wanted.allow_access != 0 { access.permit(frames) } else { access.deny(frames) };
+    done.map_err(|_| Errno::ENOMEM)
 }
 
-/// Maps device memory into a domain, or unmaps it.
+/// Maps device memory into a domain, in the place of what was there, or unmaps it.
 pub fn memory_mapping(request: &Request<'_>, domain: &Arc<Domain>) -> Result<(), Errno> {
     let wanted: abi::MemoryMapping = request.payload()?;
     let (hv, count) = (request.hv, wanted.nr_mfns);
@@ -29,21 +34,21 @@ pub fn memory_mapping(request: &Request<'_>, domain: &Arc<Domain>) -> Result<(),
     if count > MAX_MAPPING {
         return Err(Errno::E2BIG);
     }
-    if !may_give(request, wanted.first_mfn, end) {
+    if !may_give(request, wanted.first_mfn, end) || !domain.iomem.lock().is_permitted(wanted.first_mfn..end) {
         return Err(Errno::EPERM);
     }
-    let mut edit = domain.p2m.edit(&hv.frames);
     for i in 0..count {
-        let gfn = Gfn(wanted.first_gfn + i);
-        if wanted.add_mapping == 0 {
-            let is_device = edit.lookup(gfn).is_some_and(|m| m.kind == P2mType::MmioDirectDev && m.mfn == Mfn(wanted.first_mfn + i));
-            if is_device {
-                edit.unmap(gfn).map_err(|_| Errno::ENOMEM)?;
-            }
-        } else if edit.lookup(gfn).is_some() {
-            return Err(Errno::EEXIST);
-        } else {
-            edit.map(gfn, Mfn(wanted.first_mfn + i), 0, P2mType::MmioDirectDev).map_err(|_| Errno::ENOMEM)?;
+        let (gfn, mfn) = (Gfn(wanted.first_gfn + i), Mfn(wanted.first_mfn + i));
+        let mut edit = domain.p2m.edit(&hv.frames);
+        let is_there = edit.lookup(gfn).is_some_and(|m| m.kind == P2mType::MmioDirectDev && m.mfn == mfn);
+        let gone = match (wanted.add_mapping, is_there) {
+            (0, false) => Ok(None),
+            (0, true) => edit.unmap(gfn),
+            (..) => edit.map(gfn, mfn, 0, P2mType::MmioDirectDev),
+        };
+        drop(edit);
+        if let Some(gone) = gone.map_err(|_| Errno::ENOMEM)? {
+            gone.displace(&hv.frames, domain.vmid);
         }
     }
     Ok(())
@@ -54,10 +59,13 @@ fn end(first: u64, count: u64) -> Result<u64, Errno> {
     first.checked_add(count).filter(|_| count != 0).ok_or(Errno::EINVAL)
 }
 
-/// Whether a domain may give away device frames: they are on offer, or it has them mapped itself as the machine has them. So nobody gets
+/// Whether a domain may give away device frames: it has access, and they are on offer, or it has them mapped itself as the machine has them. So nobody gets
 /// RAM, which would bypass ownership, nor what the hypervisor drives: interrupt controller and UART. Ends at the first that is not so.
 fn may_give(request: &Request<'_>, first: u64, end: u64) -> bool {
     let own = &request.caller.domain.p2m;
+    if !request.caller.domain.iomem.lock().is_permitted(first..end) {
+        return false;
+    }
     let mut mfn = first;
     while mfn < end {
         match request.hv.passthrough.offered_until(Mfn(mfn)).map(|next| next.0).or_else(|| mapped_until(own, mfn)) {

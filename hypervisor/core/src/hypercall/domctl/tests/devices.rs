@@ -11,16 +11,17 @@ fn only_devices_of_the_control_domain_are_given_to_others() {
         let wanted = abi::MemoryMapping { first_gfn: 0x100, first_mfn, nr_mfns, add_mapping: 1, ..Default::default() };
         domctl(&bed, &dom0, abi::XEN_DOMCTL_MEMORY_MAPPING, 1, &wanted)
     };
-    let permit = |first_mfn, nr_mfns| {
-        let wanted = abi::IomemPermission { first_mfn, nr_mfns, allow_access: 1, ..Default::default() };
+    let say = |first_mfn, nr_mfns, allow_access| {
+        let wanted = abi::IomemPermission { first_mfn, nr_mfns, allow_access, ..Default::default() };
         domctl(&bed, &dom0, abi::XEN_DOMCTL_IOMEM_PERMISSION, 1, &wanted)
     };
+    let permit = |first_mfn, nr_mfns| say(first_mfn, nr_mfns, 1);
     let eperm = Errno::EPERM.to_return();
     assert_eq!((permit(DEVICE, 1), map(DEVICE, 1)), (eperm, eperm), "not the control domain's");
     assert_eq!(domain.p2m.lookup(Gfn(0x100)), None);
     dom0.p2m.edit(&bed.hv.frames).map(Gfn(DEVICE), Mfn(DEVICE), 0, P2mType::MmioDirectDev).unwrap();
     assert_eq!((permit(DEVICE, 2), map(DEVICE, 2)), (eperm, eperm), "one too many");
-    assert_eq!((permit(DEVICE, 1), map(DEVICE, 1)), (0, 0));
+    assert_eq!((map(DEVICE, 1), permit(DEVICE, 1), map(DEVICE, 1)), (eperm, 0, 0), "only with permission");
     let ram = bed.ram(&dom0, 0).0;
     assert_eq!((permit(ram, 1), map(ram, 1)), (eperm, eperm));
     let einval = Errno::EINVAL.to_return();
@@ -28,6 +29,15 @@ fn only_devices_of_the_control_domain_are_given_to_others() {
     // What is on offer need not be mapped.
     bed.hv.passthrough.offer_frames(Mfn(DEVICE + 1)..Mfn(DEVICE + 3));
     assert_eq!((permit(DEVICE, 3), permit(DEVICE, 4)), (0, eperm));
+    assert_eq!((say(DEVICE + 1, 1, 0), map(DEVICE, 2)), (0, eperm), "taken back");
+    assert!(domain.p2m.lookup(Gfn(0x100)).is_some(), "what is mapped stays");
+    // It takes the place of RAM, which stays the domain's.
+    let (at, pages) = (Gfn(crate::testbed::RAM), bed.hv.frames.account(domain.vmid).tot_pages());
+    let wanted = abi::MemoryMapping { first_gfn: at.0, first_mfn: DEVICE, nr_mfns: 1, add_mapping: 1, ..Default::default() };
+    assert_eq!(domctl(&bed, &dom0, abi::XEN_DOMCTL_MEMORY_MAPPING, 1, &wanted), 0);
+    assert_eq!(domain.p2m.lookup(at).map(|m| m.mfn), Some(Mfn(DEVICE)));
+    assert_eq!(bed.hv.frames.account(domain.vmid).tot_pages(), pages);
+    bed.hv.audit().unwrap();
 }
 
 fn bind(bed: &Testbed, dom0: &Arc<Domain>, cmd: u32, domain: u16, [machine_irq, irq_type, spi]: [u32; 3]) -> i64 {
