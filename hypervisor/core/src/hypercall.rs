@@ -69,7 +69,7 @@ impl From<Fault> for Errno {
 }
 
 /// Performs hypercall `number` (x16) for `caller`. Numbers above 32 bits, and those Debian's Xen does not implement, answer `-ENOSYS`.
-pub fn dispatch(hv: &Hypervisor, caller: &Caller<'_>, number: u64, args: Args) -> Outcome {
+pub fn dispatch(hv: &Hypervisor, caller: &Caller<'_>, number: u64, args: &Args) -> Outcome {
     let outcome = call(hv, caller, number, args);
     if hv.has_zombies() {
         hv.bury();
@@ -77,8 +77,8 @@ pub fn dispatch(hv: &Hypervisor, caller: &Caller<'_>, number: u64, args: Args) -
     outcome
 }
 
-fn call(hv: &Hypervisor, caller: &Caller<'_>, number: u64, args: Args) -> Outcome {
-    let [a0, a1, a2, ..] = args;
+fn call(hv: &Hypervisor, caller: &Caller<'_>, number: u64, args: &Args) -> Outcome {
+    let [a0, a1, a2, ..] = *args;
     match number {
         nr::PLATFORM_OP => platform::platform_op(hv, caller, GuestPtr::new(a0)).into(),
         nr::MEMORY_OP => memory::memory_op(hv, caller, a0, a1),

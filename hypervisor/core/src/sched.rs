@@ -8,7 +8,7 @@
 //! One lock guards all of it; it is taken when a vCPU blocks, wakes, or a time slice ends, never while each vCPU has a CPU of its own
 //! and is busy. The registers of a vCPU may stay loaded on an idle CPU: then it runs there next, or is given up by that CPU first.
 //!
-//! What a CPU is to do is told it by [`Scheduler::asked`], one load: call [`Scheduler::schedule`], or set its timer, as
+//! What a CPU is to do is told it by [`Call::take`], one load: call [`Scheduler::schedule`], or set its timer, as
 //! [`Scheduler::deadline`] has moved. A deadline moves only forth until it has passed: one that is not needed any more costs a look in vain
 //! now and then, moving the timer with each switch would cost more.
 
@@ -117,8 +117,8 @@ pub struct Scheduler {
     calls: Vec<Call>,
 }
 
-/// What other CPUs want of a CPU.
-struct Call {
+/// What is wanted of a CPU before it enters a guest, by other CPUs or by what it does itself.
+pub struct Call {
     /// [`ASK_SCHEDULE`] and [`ASK_DEADLINE`].
     asked: AtomicU8,
     /// When it is to look again, in nanoseconds since boot. Written under the scheduler's lock.
@@ -127,6 +127,25 @@ struct Call {
 
 const ASK_SCHEDULE: u8 = 1;
 const ASK_DEADLINE: u8 = 2;
+
+impl Call {
+    /// Whether [`Call::take`] has something to tell. One load: what another CPU asks for after it comes with a kick.
+    pub fn is_asked(&self) -> bool {
+        self.asked.load(Ordering::Relaxed) != 0
+    }
+
+    /// What the CPU is asked to do; asks once.
+    pub fn take(&self) -> Asked {
+        if !self.is_asked() {
+            return Asked::Nothing;
+        }
+        match self.asked.swap(0, Ordering::AcqRel) {
+            0 => Asked::Nothing,
+            bits if bits & ASK_SCHEDULE != 0 => Asked::Schedule,
+            _ => Asked::Deadline,
+        }
+    }
+}
 
 impl Scheduler {
     /// A scheduler for `cpus` physical CPUs, none of them online yet.
@@ -253,7 +272,7 @@ impl Scheduler {
         match state.protected_on(cpu, id, now) {
             // Not before: until then there is nothing to decide.
             Some(until) => self.look_at(cpu, until).then(|| {
-                self.call(cpu, ASK_DEADLINE);
+                self.ask_for(cpu, ASK_DEADLINE);
                 cpu
             }),
             None => {
@@ -326,12 +345,12 @@ impl Scheduler {
 
     /// When `cpu` has to look at its queue and its alarms again, in nanoseconds since boot; `None`: only when it is asked.
     pub fn deadline(&self, cpu: CpuId) -> Option<Nanos> {
-        let at = self.calls.get(usize::from(cpu.0))?.deadline.load(Ordering::Relaxed);
+        let at = self.call(cpu)?.deadline.load(Ordering::Relaxed);
         (at != Nanos::MAX).then_some(at)
     }
 
     fn set_deadline(&self, cpu: CpuId, at: Nanos) {
-        if let Some(call) = self.calls.get(usize::from(cpu.0)) {
+        if let Some(call) = self.call(cpu) {
             call.deadline.store(at, Ordering::Relaxed);
         }
     }
@@ -364,31 +383,18 @@ impl Scheduler {
         Some(unit.vcpu.clone())
     }
 
-    /// What `cpu` is asked to do; asks once.
-    pub fn asked(&self, cpu: CpuId) -> Asked {
-        let Some(call) = self.calls.get(usize::from(cpu.0)) else { return Asked::Nothing };
-        if call.asked.load(Ordering::Relaxed) == 0 {
-            return Asked::Nothing;
-        }
-        match call.asked.swap(0, Ordering::AcqRel) {
-            0 => Asked::Nothing,
-            bits if bits & ASK_SCHEDULE != 0 => Asked::Schedule,
-            _ => Asked::Deadline,
-        }
-    }
-
-    /// Whether [`Self::asked`] has something to tell. One atomic load.
-    pub fn is_asked(&self, cpu: CpuId) -> bool {
-        self.calls.get(usize::from(cpu.0)).is_some_and(|call| call.asked.load(Ordering::Relaxed) != 0)
+    /// What is wanted of `cpu`.
+    pub fn call(&self, cpu: CpuId) -> Option<&Call> {
+        self.calls.get(usize::from(cpu.0))
     }
 
     /// Makes `cpu` call [`Scheduler::schedule`] soon; the caller kicks it.
     pub fn ask(&self, cpu: CpuId) {
-        self.call(cpu, ASK_SCHEDULE);
+        self.ask_for(cpu, ASK_SCHEDULE);
     }
 
-    fn call(&self, cpu: CpuId, what: u8) {
-        if let Some(call) = self.calls.get(usize::from(cpu.0)) {
+    fn ask_for(&self, cpu: CpuId, what: u8) {
+        if let Some(call) = self.call(cpu) {
             call.asked.fetch_or(what, Ordering::Release);
         }
     }

@@ -135,7 +135,7 @@ impl Testbed {
         let stage1 = OneToOne(domain);
         let memory = GuestMemory::new(&self.hv.frames, &stage1, domain.vmid);
         let caller = Caller { domain, vcpu: domain.vcpu(0).unwrap(), memory, cpu: CpuId(0) };
-        dispatch(&self.hv, &caller, number, args)
+        dispatch(&self.hv, &caller, number, &args)
     }
 
     /// A hypercall as the guest sees it: repeated until it returns. Also how often it was executed.

@@ -1,7 +1,7 @@
 //! The virtual interrupt controller of a domain: a GICv3, with LPIs for the hardware domain alone, or a GICv2; without security states.
 //!
 //! Interrupts are pending here until a list register takes them ([`Vgic::fill`]); then the guest acknowledges and completes them without a
-//! trap. The run loop fills list registers before it enters the guest, and only when [`Vgic::is_dirty`] says that something changed or a
+//! trap. The run loop fills list registers before it enters the guest, and only when [`Vgic::dirty`] says that something changed or a
 //! maintenance interrupt came. `bank` holds the state of 32 interrupts, `cpu` the part of one vCPU, `distributor` the shared interrupts,
 //! `lpi` what LPIs add to them, `mmio` the registers; only `config`, `mmio` and `send_sgi` know of versions. List registers have the format of version 3; the
 //! driver of a GICv2 translates.
@@ -36,6 +36,7 @@ use crate::machine::Machine;
 use alloc::collections::TryReserveError;
 use alloc::vec::Vec;
 use core::ops::{BitOr, BitOrAssign};
+use core::sync::atomic::AtomicBool;
 use cpu::{BANK, VcpuGic};
 use distributor::Distributor;
 use lpi::Lpis;
@@ -191,9 +192,9 @@ impl Vgic {
         existing.filter(|vcpu| self.raise(*vcpu, intid)).fold(VcpuSet::EMPTY, |set, vcpu| set | VcpuSet::of(vcpu))
     }
 
-    /// Whether [`Self::fill`] has work for `vcpu`. One atomic load.
-    pub fn is_dirty(&self, vcpu: u32) -> bool {
-        self.vcpus.get(vcpu as usize).is_some_and(VcpuGic::is_dirty)
+    /// Says whether [`Self::fill`] has work for `vcpu`. To be read only.
+    pub fn dirty(&self, vcpu: u32) -> Option<&AtomicBool> {
+        Some(&self.vcpus.get(vcpu as usize)?.dirty)
     }
 
     /// Whether an interrupt may wait outside the list registers, so that the vCPU should not block, even if PSTATE masks interrupts.

@@ -10,7 +10,7 @@ use core::sync::atomic::Ordering;
 use xenolith_core::addr::CpuId;
 use xenolith_core::domain::Domain;
 use xenolith_core::hypervisor::Hypervisor;
-use xenolith_core::sched::{Asked, Nanos, Next, Turn};
+use xenolith_core::sched::{Asked, Call, Nanos, Next, Turn};
 use xenolith_core::vcpu::{BLOCKED, Vcpu};
 use xenolith_core::vgic::list_register::any_pending;
 
@@ -34,6 +34,8 @@ use loaded::Loaded;
 pub struct Runner {
     hv: &'static Hypervisor,
     cpu: CpuId,
+    /// What is wanted of it.
+    call: &'static Call,
     /// The vCPU whose registers are in the hardware: the one that runs, or, while idle, the one that ran last.
     loaded: Option<Loaded>,
     /// Which vCPU of each VMID ran here last: another one's stage-1 TLB entries are not its own.
@@ -48,7 +50,7 @@ const NONE: u32 = u32::MAX;
 
 /// What the loop does after an exit.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum After {
+enum After {
     /// Enter the guest again, unless the scheduler was asked for.
     Resume,
     /// The vCPU waits: look for another.
@@ -58,7 +60,8 @@ pub enum After {
 impl Runner {
     /// The CPU that this runs on.
     pub fn new(hv: &'static Hypervisor, cpu: CpuId, interrupts: Lines) -> Self {
-        Self { hv, cpu, loaded: None, last_of_vmid: [NONE; 256], deadline: Nanos::MAX, interrupts }
+        let call = hv.sched.call(cpu).expect("each CPU is one of the scheduler's");
+        Self { hv, cpu, call, loaded: None, last_of_vmid: [NONE; 256], deadline: Nanos::MAX, interrupts }
     }
 
     /// Runs guests for ever.
@@ -84,7 +87,7 @@ impl Runner {
             }
         }
         // Asked anew from here on.
-        hv.sched.asked(self.cpu);
+        self.call.take();
         let Next { turn, kick } = hv.sched.schedule(self.cpu, hv.now());
         let runs = match turn {
             Turn::GoesOn => true,
@@ -136,7 +139,7 @@ impl Runner {
         let traced = self.hv.trace.is_on();
         loop {
             let Some(loaded) = &mut self.loaded else { return };
-            if loaded.domain.vgic.is_dirty(loaded.vcpu.id) {
+            if loaded.has_interrupts() {
                 loaded.fill(self.hv);
             }
             if traced {
@@ -147,7 +150,7 @@ impl Runner {
             let runner = if traced { ptr::null_mut() } else { ptr::from_mut(self) };
             // SAFETY: the context is that of `self.loaded`; `self` is borrowed by this function, which uses nothing of it meanwhile.
             let after = match unsafe { vectors::enter_guest(context, runner) } {
-                Stopped::Served(after) => after,
+                Stopped::Served => After::Resume,
                 Stopped::Exit(exit) => {
                     if traced {
                         self.trace_exit(exit);
@@ -155,7 +158,7 @@ impl Runner {
                     self.handle(exit)
                 }
             };
-            match self.hv.sched.asked(self.cpu) {
+            match self.call.take() {
                 _ if after == After::Reschedule => return,
                 Asked::Nothing => {}
                 Asked::Deadline => self.set_deadline(),
@@ -166,7 +169,7 @@ impl Runner {
 
     /// Waits for an interrupt. The registers of the last vCPU may stay loaded, its virtual timer running.
     fn idle(&mut self) {
-        if self.hv.sched.asked(self.cpu) == Asked::Nothing {
+        if self.call.take() == Asked::Nothing {
             // SAFETY: waits; interrupts are masked but wake.
             unsafe { asm!("dsb sy", "wfi", options(nomem, nostack, preserves_flags)) };
             barrier::isb();

@@ -19,14 +19,14 @@ use xenolith_core::exit::{HYPERCALL_TAG, RawExit, Vector};
 
 use crate::fault::{Frame, report};
 use crate::percpu::PerCpu;
-use crate::run::{After, Runner, serve_hypercall};
+use crate::run::{Runner, serve_hypercall};
 
 /// Why [`enter_guest`] returned.
 pub enum Stopped {
     /// The guest needs something.
     Exit(RawExit),
-    /// It made a hypercall, which was served.
-    Served(After),
+    /// It made a hypercall, which was served; something was asked for.
+    Served,
 }
 
 /// Runs the guest until something needs the run loop, and says what.
@@ -54,18 +54,15 @@ pub unsafe fn enter_guest(context: *mut VcpuContext, runner: *mut Runner) -> Sto
         1 => return Stopped::Exit(RawExit { vector: Vector::Irq, esr: 0, far: 0, hpfar: 0 }),
         2 => return Stopped::Exit(RawExit { vector: Vector::Fiq, esr: 0, far: 0, hpfar: 0 }),
         3 => Vector::SError,
-        SERVED => return Stopped::Served(After::Resume),
-        _ => return Stopped::Served(After::Reschedule),
+        _ => return Stopped::Served,
     };
     Stopped::Exit(RawExit { vector, esr: ESR_EL2.get(), far: FAR_EL2.get(), hpfar: HPFAR_EL2.get() })
 }
 
 /// [`serve_hypercall`]: the guest goes on at once, with x0 to x18, x29 and x30 from its context; pc and PSTATE are as they were.
 pub const GO_ON: u64 = 0;
-/// [`serve_hypercall`]: the run loop is to look, then may enter the guest again.
+/// [`serve_hypercall`]: the run loop is to look first.
 pub const SERVED: u64 = 4;
-/// [`serve_hypercall`]: the vCPU waits.
-pub const SERVED_WAITS: u64 = 5;
 
 /// `ESR_EL2` of a hypercall: `hvc #0xea1` from AArch64.
 const HYPERCALL: u64 = 0x16 << 26 | 1 << 25 | HYPERCALL_TAG;

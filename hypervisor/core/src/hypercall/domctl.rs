@@ -76,11 +76,11 @@ impl Request<'_> {
 
 /// `-EACCES` wrong interface version, `-EPERM` unprivileged, `-ESRCH` no such domain, `-ENOSYS` unknown command.
 #[inline(never)]
-pub fn domctl(hv: &Hypervisor, caller: &Caller<'_>, args: Args) -> Outcome {
-    let [at, progress, ..] = args;
+pub fn domctl(hv: &Hypervisor, caller: &Caller<'_>, args: &Args) -> Outcome {
+    let [at, progress, ..] = *args;
     match header(hv, caller, at, progress == WAITS).and_then(|request| run(&request)) {
         Ok(Step::Done(value)) => Outcome::Return(value),
-        Ok(Step::Again) => Outcome::Again(args),
+        Ok(Step::Again) => Outcome::Again(*args),
         Ok(Step::Wait) => Outcome::Again([at, WAITS, 0, 0, 0]),
         Err(error) => Err(error).into(),
     }

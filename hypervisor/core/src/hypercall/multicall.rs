@@ -27,7 +27,7 @@ pub fn multicall(hv: &Hypervisor, caller: &Caller<'_>, list: u64, count: u64) ->
         let outcome = if call.op == hypercall::MULTICALL {
             Outcome::Return(Errno::EINVAL.to_return())
         } else {
-            super::call(hv, caller, call.op, [a0, a1, a2, a3, a4])
+            super::call(hv, caller, call.op, &[a0, a1, a2, a3, a4])
         };
         match outcome {
             Outcome::Return(result) => {

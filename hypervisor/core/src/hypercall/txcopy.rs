@@ -31,8 +31,8 @@ const RECORD_ALIGN: u32 = 16;
 const RECORD_MIN: u32 = 32;
 
 /// Performs sub-operation x0. An unknown one answers `-ENOSYS`.
-pub fn txcopy_op(hv: &Hypervisor, caller: &Caller<'_>, args: Args) -> Outcome {
-    match args {
+pub fn txcopy_op(hv: &Hypervisor, caller: &Caller<'_>, args: &Args) -> Outcome {
+    match *args {
         [abi::TXCOPY_SEND, ..] => send(hv, caller, args),
         [op, x1, ..] => control(hv, caller, op, x1).into(),
     }
@@ -76,8 +76,8 @@ impl Pages for OwnRam<'_> {
 }
 
 #[inline(never)]
-fn send(hv: &Hypervisor, caller: &Caller<'_>, args: Args) -> Outcome {
-    let [_, handle, bytes, flags, progress] = args;
+fn send(hv: &Hypervisor, caller: &Caller<'_>, args: &Args) -> Outcome {
+    let [_, handle, bytes, flags, progress] = *args;
     let earlier = progress >> TAKEN_SHIFT;
     match send_some(hv, caller, handle, bytes, flags, progress) {
         Err(errno) => Err(errno).into(),

@@ -27,10 +27,11 @@ fn current(sched: &Scheduler, cpu: u8) -> Option<SchedId> {
 }
 
 fn must_schedule(sched: &Scheduler, cpu: u8) -> bool {
-    let is_asked = sched.is_asked(CpuId(cpu));
-    let asked = sched.asked(CpuId(cpu));
+    let call = sched.call(CpuId(cpu)).unwrap();
+    let is_asked = call.is_asked();
+    let asked = call.take();
     assert_eq!(is_asked, asked != Asked::Nothing);
-    assert!(!sched.is_asked(CpuId(cpu)), "asks once");
+    assert!(!call.is_asked(), "asks once");
     asked == Asked::Schedule
 }
 
@@ -144,7 +145,7 @@ fn one_that_wakes_waits_no_longer_than_the_rate_limit() {
         sched.wake(io.sched, None, now);
         let woken = now;
         while current(&sched, 0) != Some(io.sched) {
-            if sched.asked(CpuId(0)) != Asked::Schedule {
+            if sched.call(CpuId(0)).unwrap().take() != Asked::Schedule {
                 now = sched.deadline(CpuId(0)).unwrap();
             }
             runs(&sched, 0, now);

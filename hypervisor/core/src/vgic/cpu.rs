@@ -19,7 +19,7 @@ pub(super) const BANK: u32 = 32;
 pub(super) struct VcpuGic {
     pub state: Lock<CpuState>,
     /// Something changed that [`fill`] has to look at.
-    dirty: AtomicBool,
+    pub dirty: AtomicBool,
     /// An SPI became ready for this vCPU, or one in its list registers changed.
     spi_work: AtomicBool,
     /// Interrupts are ready that did not fit into the list registers.
@@ -57,12 +57,8 @@ impl VcpuGic {
         self.dirty.store(true, Ordering::SeqCst);
     }
 
-    pub fn is_dirty(&self) -> bool {
-        self.dirty.load(Ordering::SeqCst)
-    }
-
     pub fn has_deliverable(&self) -> bool {
-        self.is_dirty() || self.overflow.load(Ordering::SeqCst)
+        self.dirty.load(Ordering::SeqCst) || self.overflow.load(Ordering::SeqCst)
     }
 
     pub fn used(&self) -> u32 {

@@ -3,6 +3,7 @@ use crate::addr::Ipa;
 use crate::machine::Trigger;
 use crate::machine::fake::{Asked, FakeMachine};
 use crate::mmio::Size;
+use core::sync::atomic::Ordering;
 use list_register::{ListRegister, any_pending};
 use std::vec;
 
@@ -16,6 +17,12 @@ const GICR: u64 = 0x0302_0000;
 
 fn guest(vcpus: u32, spis: u32) -> Vgic {
     Vgic::new(&VgicConfig::guest_v3(), vcpus, spis).unwrap()
+}
+
+impl Vgic {
+    fn is_dirty(&self, vcpu: u32) -> bool {
+        self.dirty(vcpu).unwrap().load(Ordering::SeqCst)
+    }
 }
 
 fn machine() -> &'static FakeMachine {

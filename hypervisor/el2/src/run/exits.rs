@@ -19,7 +19,7 @@ use super::{After, Runner};
 use crate::gic::list_registers::Hardware;
 use crate::sysreg::{read, write};
 use crate::translate;
-use crate::vectors::{GO_ON, SERVED, SERVED_WAITS};
+use crate::vectors::{GO_ON, SERVED};
 
 /// Bytes of an instruction.
 const INSTRUCTION: u64 = 4;
@@ -27,54 +27,39 @@ const INSTRUCTION: u64 = 4;
 /// Performs the hypercall that the loaded vCPU has just made, and says whether the guest may go on at once: see [`crate::vectors`], which
 /// calls this. The vCPU's context has its x0 to x18, x29, x30, pc and PSTATE; x19 to x28 in there are old.
 ///
-/// What comes before the next entry is what the run loop does: the scheduler first, then the interrupts.
+/// A vCPU that may not run any more needs no look of its own: who stops it, itself included, asks the CPU that runs it.
 pub extern "C" fn serve_hypercall(runner: &mut Runner) -> u64 {
-    let Some(loaded) = &mut runner.loaded else { return SERVED_WAITS };
-    match hypercall(runner.hv, runner.cpu, loaded) {
-        Served::Waits => SERVED_WAITS,
-        Served::Returned if !runner.hv.sched.is_asked(runner.cpu) => {
-            if loaded.domain.vgic.is_dirty(loaded.vcpu.id) {
-                loaded.fill(runner.hv);
-            }
-            GO_ON
-        }
-        Served::Returned | Served::Again => SERVED,
+    let Some(loaded) = &mut runner.loaded else { return SERVED };
+    if !hypercall(runner.hv, runner.cpu, loaded) || runner.call.is_asked() {
+        return SERVED;
     }
+    if loaded.has_interrupts() {
+        loaded.fill(runner.hv);
+    }
+    GO_ON
 }
 
-/// What became of a hypercall.
-enum Served {
-    /// x0 has the answer.
-    Returned,
-    /// It is to be made again: pc is at the HVC.
-    Again,
-    /// The vCPU waits.
-    Waits,
-}
-
-/// Performs the hypercall that the registers ask for.
-fn hypercall(hv: &Hypervisor, cpu: CpuId, loaded: &mut Loaded) -> Served {
-    let x = &loaded.context().x;
-    let (number, args) = (x[16], [x[0], x[1], x[2], x[3], x[4]]);
+/// Performs the hypercall that the registers ask for. `false`: it is to be made again, pc is at the HVC.
+fn hypercall(hv: &Hypervisor, cpu: CpuId, loaded: &mut Loaded) -> bool {
+    let (context, domain, vcpu) = loaded.parts();
     let outcome = {
-        let stage1 = translate::Loaded(&loaded.domain.p2m);
-        let memory = GuestMemory::new(&hv.frames, &stage1, loaded.vcpu.vmid);
-        let caller = Caller { domain: &loaded.domain, vcpu: &loaded.vcpu, memory, cpu };
-        hypercall::dispatch(hv, &caller, number, args)
+        let stage1 = translate::Loaded(&domain.p2m);
+        let memory = GuestMemory::new(&hv.frames, &stage1, vcpu.vmid);
+        let caller = Caller { domain, vcpu, memory, cpu };
+        let args = context.x.first_chunk().expect("x0 to x4");
+        hypercall::dispatch(hv, &caller, context.x[16], args)
     };
-    let context = loaded.context();
-    let served = match outcome {
+    match outcome {
         Outcome::Return(value) => {
             context.x[0] = value as u64;
-            Served::Returned
+            true
         }
         Outcome::Again(args) => {
-            context.x[..5].copy_from_slice(&args);
+            context.x[..args.len()].copy_from_slice(&args);
             context.pc = context.pc.wrapping_sub(INSTRUCTION);
-            Served::Again
+            false
         }
-    };
-    if loaded.vcpu.runnable() { served } else { Served::Waits }
+    }
 }
 
 impl Runner {
@@ -82,11 +67,9 @@ impl Runner {
         match Exit::decode(raw) {
             Exit::Interrupt => self.take_interrupts(),
             Exit::Hypercall => {
-                let Some(loaded) = &mut self.loaded else { return After::Reschedule };
-                return match hypercall(self.hv, self.cpu, loaded) {
-                    Served::Waits => After::Reschedule,
-                    Served::Returned | Served::Again => After::Resume,
-                };
+                if let Some(loaded) = &mut self.loaded {
+                    hypercall(self.hv, self.cpu, loaded);
+                }
             }
             Exit::Wfi | Exit::Wfe | Exit::SysReg { .. } | Exit::DebugId { .. } | Exit::Fp | Exit::Undefined if self.is_skipped(raw.esr) => {
                 self.advance_by(instruction_bytes(raw.esr));

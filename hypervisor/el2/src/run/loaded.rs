@@ -1,7 +1,8 @@
 //! The vCPU whose registers a physical CPU has.
 
 use alloc::sync::Arc;
-use core::sync::atomic::Ordering;
+use core::ptr;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use xenolith_core::context::VcpuContext;
 use xenolith_core::domain::Domain;
@@ -26,6 +27,8 @@ pub struct Loaded {
     context: *mut VcpuContext,
     /// Into `vcpu.gic`, locked.
     gic: *mut GicCpuContext,
+    /// Into `domain.vgic`: see [`Self::has_interrupts`].
+    dirty: *const AtomicBool,
     /// `ICH_HCR_EL2` as it is.
     hcr: u64,
     /// When the guest's physical timer fires, in ticks.
@@ -38,7 +41,8 @@ impl Loaded {
         // Waits for a CPU that is still saving it.
         let context: *mut _ = Guard::leak(vcpu.context.lock());
         let gic: *mut _ = Guard::leak(vcpu.gic.lock());
-        let mut this = Self { vcpu, domain, context, gic, hcr: HCR_EN, physical_deadline: None };
+        let dirty = ptr::from_ref(domain.vgic.dirty(vcpu.id).expect("each vCPU has its part of the vGIC"));
+        let mut this = Self { vcpu, domain, context, gic, dirty, hcr: HCR_EN, physical_deadline: None };
         hyp::set_stage2(this.domain.p2m.root(), this.domain.vmid);
         hyp::set_guest_control(!hv.fixed.native_wfi);
         if flush {
@@ -95,7 +99,13 @@ impl Loaded {
         unsafe { &mut *self.context }
     }
 
-    /// The same for the entry code.
+    /// The same, and whose they are.
+    pub fn parts(&mut self) -> (&mut VcpuContext, &Arc<Domain>, &Arc<Vcpu>) {
+        // SAFETY: as in `context`.
+        (unsafe { &mut *self.context }, &self.domain, &self.vcpu)
+    }
+
+    /// General registers, pc and PSTATE, for the entry code.
     pub fn context_pointer(&self) -> *mut VcpuContext {
         self.context
     }
@@ -111,6 +121,12 @@ impl Loaded {
             write!("sp_el0", context.sys.sp_el0);
             write!("sp_el1", context.sys.sp_el1);
         }
+    }
+
+    /// Whether [`Self::fill`] has work. Two loads: this is asked before each entry.
+    pub fn has_interrupts(&self) -> bool {
+        // SAFETY: `domain` keeps it, and never moves it: it is in a vector that does not change.
+        unsafe { &*self.dirty }.load(Ordering::SeqCst)
     }
 
     /// Gives the list registers the most urgent interrupts.

@@ -193,7 +193,7 @@ fn a_vcpu_waits_for_an_event_or_for_one_of_its_ports() {
     bed.hv.sched.cpu_online(CpuId(0), 0);
     let sched = |cmd: u32, arg| bed.hypercall(&guest, hypercall::SCHED_OP, [cmd.into(), arg, 0, 0, 0]).0;
     assert_eq!(sched(sched_abi::SCHEDOP_YIELD, 0), 0);
-    assert_eq!(bed.hv.sched.asked(CpuId(0)), crate::sched::Asked::Schedule);
+    assert_eq!(bed.hv.sched.call(CpuId(0)).unwrap().take(), crate::sched::Asked::Schedule);
     assert_eq!(sched(sched_abi::SCHEDOP_BLOCK, 0), 0);
     assert_ne!(vcpu.flags() & BLOCKED, 0);
     bed.hv.notice(vcpu);
