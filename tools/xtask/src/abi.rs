@@ -1,7 +1,7 @@
 //! `cargo xtask test abi`: the answers of test domains on Xenolith against those on Debian's Xen.
 //!
-//! The same image runs in three modes: as a DomU that xl makes (with `--gic 2`, on a GICv2), as one DomU after another that does one kind
-//! of misuse, and as Dom0, which builds further domains of it. Xen's answers are kept in `tests/guests/golden`, a file per mode; `--renew`
+//! The same image runs in four modes: as a DomU that xl makes (with `--gic 2`, on a GICv2), as one of the device tree with no Dom0 at all,
+//! as one DomU after another that does one kind of misuse, and as Dom0, which builds further domains of it. Xen's answers are kept in `tests/guests/golden`, a file per mode; `--renew`
 //! asks Xen again. A difference fails unless `expected-differences.txt` lists it with our answer and a reason. What is not an answer but a
 //! test with a verdict of its own (races, tx copy, which Xen lacks) is counted as it says.
 
@@ -10,6 +10,7 @@ mod said;
 mod table;
 
 use crate::console::Machine;
+use crate::dom0less::{self, DOMAIN};
 use crate::guests::{self, Guests};
 use crate::initrd::Root;
 use crate::qemu::{self, Modules, Options};
@@ -58,6 +59,8 @@ enum Mode {
     DomU,
     /// The same on a GICv2.
     GicV2,
+    /// As a domain of the device tree, without a Dom0.
+    Dom0less,
     /// As DomUs, each for one subject of misuse.
     Misuse,
     /// As Dom0, which builds its peers.
@@ -72,7 +75,7 @@ impl Mode {
         match (gic, all) {
             (2, _) => &[Self::GicV2, Self::PairV2],
             (_, false) => &[Self::DomU, Self::Pair],
-            (_, true) => &[Self::DomU, Self::Misuse, Self::Pair],
+            (_, true) => &[Self::DomU, Self::Dom0less, Self::Misuse, Self::Pair],
         }
     }
 
@@ -80,6 +83,7 @@ impl Mode {
         match self {
             Self::DomU => "domu",
             Self::GicV2 => "gicv2",
+            Self::Dom0less => "dom0less",
             Self::Misuse => "misuse",
             Self::Pair => "pair",
             Self::PairV2 => "pair, GICv2",
@@ -248,6 +252,23 @@ impl Suite {
                 }
                 Ok(all)
             }
+            Mode::Dom0less => {
+                // The hypervisor's own words would break lines.
+                let hypargs = "guest_loglvl=none".into();
+                let mut options = Options { smp, hypargs, qemu: without_its(), ..Options::default() };
+                let modules = Modules { kernel: None, initrd: None };
+                let domain =
+                    dom0less::Domain { memory: 32 << 10, cpus: 2, enhanced: Some("no-xenstore"), image: Some(&self.image), ..DOMAIN };
+                let described = dom0less::options(&options, hypervisor, &modules, &self.guests, &[domain], &scratch()?)?;
+                options.qemu.extend(described);
+                let mut machine = Machine::start(qemu::command(&options, hypervisor, &modules)?, &log)?;
+                machine.wait_for("SUMMARY", 600).with_context(|| machine.tail())?;
+                // The console's input goes to the hypervisor, whose key shows its books.
+                machine.type_keys("\x01\x01\x01A")?;
+                machine.wait_for("*** Serial input to Xen", 60)?;
+                let said = machine.listen(5).to_string();
+                Said::listen(&said).with_context(|| machine.tail())
+            }
             Mode::Pair | Mode::PairV2 => {
                 // Two vCPUs even on one CPU: races are of the domain's making.
                 let options = Options {
@@ -293,6 +314,7 @@ fn golden_file(guests: &Guests, mode: Mode) -> Result<PathBuf> {
     let mode = match mode {
         Mode::DomU => "",
         Mode::GicV2 => "-gicv2",
+        Mode::Dom0less => "-dom0less",
         Mode::Misuse => "-misuse",
         Mode::Pair | Mode::PairV2 => "-pair",
     };

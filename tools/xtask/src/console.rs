@@ -58,16 +58,20 @@ impl Machine {
     /// Waits until the console says `what`; returns what it said before that since the last wait.
     pub fn wait_for(&mut self, what: &str, seconds: u64) -> Result<String> {
         let deadline = Instant::now() + Duration::from_secs(seconds) * PATIENCE;
+        let longest = FATAL.iter().map(|fatal| fatal.len()).chain([what.len()]).max().unwrap_or_default();
+        let mut from = self.read;
         loop {
-            if let Some(found) = self.text[self.read..].find(what) {
-                let before = self.text[self.read..self.read + found].to_string();
-                self.read += found + what.len();
+            if let Some(found) = self.text[from..].find(what) {
+                let before = self.text[self.read..from + found].to_string();
+                self.read = from + found + what.len();
                 return Ok(before);
             }
-            if let Some(fatal) = FATAL.iter().find(|fatal| self.text[self.read..].contains(**fatal)) {
+            if let Some(fatal) = FATAL.iter().find(|fatal| self.text[from..].contains(**fatal)) {
                 let _ = self.hear(Instant::now() + Duration::from_secs(2));
                 bail!("the console says \"{fatal}\"");
             }
+            // What comes in single bytes is not searched again and again.
+            from = rest(&self.text, from, longest);
             match self.hear(deadline) {
                 Ok(()) => {}
                 Err(RecvTimeoutError::Timeout) => {
@@ -190,6 +194,11 @@ impl Drop for Machine {
     }
 }
 
+/// Where in `text`, at `from` or behind it, something of `longest` bytes may begin that is not all there yet.
+fn rest(text: &str, from: usize, longest: usize) -> usize {
+    (from..=text.len().saturating_sub(longest)).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(from)
+}
+
 /// What a command printed, without the lines of the hypervisor and of Dom0's kernel that came between.
 fn strip(text: &str) -> String {
     let kernel = |line: &str| line.starts_with('[') && line.get(1..13).is_some_and(|time| time.trim_start().parse::<f64>().is_ok());
@@ -198,7 +207,13 @@ fn strip(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::strip;
+    use super::{rest, strip};
+
+    #[test]
+    fn what_may_not_have_ended_is_searched_again() {
+        assert_eq!((rest("abcdef", 1, 3), rest("abcdef", 4, 3), rest("ab", 1, 3)), (3, 4, 1));
+        assert_eq!(rest("aéb", 0, 2), 1, "within a character");
+    }
 
     #[test]
     fn other_voices_are_stripped() {

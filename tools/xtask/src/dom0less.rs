@@ -12,6 +12,8 @@ use std::process::Command;
 /// Where the domains' kernel and root are put, which all of them share, clear of Dom0's.
 const KERNEL_AT: u64 = 0xd000_0000;
 const ROOT_AT: u64 = 0xd800_0000;
+/// Where a domain's own kernel is put.
+const IMAGE_AT: u64 = 0xdc00_0000;
 /// Within the kernel.
 pub const IN_KERNEL: u64 = KERNEL_AT + 0x10_0000;
 /// Where the tree of a domain's devices is put.
@@ -29,6 +31,8 @@ pub struct Domain<'a> {
     pub enhanced: Option<&'a str>,
     /// More of its kernel's command line.
     pub bootargs: &'a str,
+    /// Its kernel, which needs no root; none: Linux.
+    pub image: Option<&'a Path>,
     /// It has no kernel.
     pub no_kernel: bool,
     /// Where the tree says that its root is.
@@ -46,6 +50,7 @@ pub const DOMAIN: Domain<'_> = Domain {
     cpus: 1,
     enhanced: None,
     bootargs: "",
+    image: None,
     no_kernel: false,
     root_at: ROOT_AT,
     devices: None,
@@ -82,6 +87,11 @@ pub fn options(
         }
         for (name, value) in domain.more {
             node.cells(name, &[*value])?;
+        }
+        if let Some(image) = domain.image {
+            node.module(IMAGE_AT, "multiboot,kernel", image)?;
+            files.push((image.to_path_buf(), IMAGE_AT));
+            continue;
         }
         if !domain.no_kernel {
             let module = node.module(KERNEL_AT, "multiboot,kernel", &kernel)?;

@@ -10,7 +10,7 @@ use guest_abi::errno::Errno;
 const BUDGET: usize = 512;
 
 /// Write: the bytes are printed, those of Dom0 verbatim. Read: returns how many bytes came in on the serial line.
-/// `-EPERM` for a domain that does not own the console, `-ENOSYS` other commands.
+/// `-EPERM` for a domain that does not own the console, `-E2BIG` more than 2 GiB to read, `-ENOSYS` other commands.
 #[inline(never)]
 pub fn console_io(hv: &Hypervisor, caller: &Caller<'_>, cmd: u32, count: u32, buffer: u64) -> Outcome {
     if !caller.domain.privileged && !caller.domain.is_console {
@@ -36,6 +36,8 @@ pub fn console_io(hv: &Hypervisor, caller: &Caller<'_>, cmd: u32, count: u32, bu
                 _ => Outcome::Return(0),
             }
         }
+        // More cannot be told by what the call returns.
+        CONSOLEIO_READ if i32::try_from(count).is_err() => Err(Errno::E2BIG).into(),
         CONSOLEIO_READ => {
             if !caller.domain.privileged {
                 return Outcome::Return(0);

@@ -1,10 +1,11 @@
-//! Output: the PV console ring that the toolstack set up, or console_io where there is none. Only the boot CPU prints.
+//! Output: the PV console ring that the toolstack set up, else the UART, or console_io where there is neither. Only the boot CPU prints.
 
 use super::platform::{self, Role};
-use super::{cpu, hypercall, page::Page, peer};
+use super::{cpu, hypercall, page::Page, peer, probe};
 use core::fmt::{self, Write};
 use core::mem::offset_of;
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst, fence};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst, fence};
+use guest_abi::arch_arm::GUEST_PL011_BASE;
 use guest_abi::console::CONSOLEIO_WRITE;
 use guest_abi::event_channel::{EVTCHNOP_SEND, Send};
 use guest_abi::hvm::{HVM_PARAM_CONSOLE_EVTCHN, HVM_PARAM_CONSOLE_PFN, HVMOP_GET_PARAM, HvmParam};
@@ -14,13 +15,15 @@ use guest_abi::xen::{DOMID_SELF, hypercall as nr};
 /// Guest frame of the ring; 0: none.
 static RING: AtomicU64 = AtomicU64::new(0);
 static PORT: AtomicU64 = AtomicU64::new(0);
+/// Whether there is a UART in its place.
+static UART: AtomicBool = AtomicBool::new(false);
 
 const OUTPUT: u64 = offset_of!(XenconsInterface, output) as u64;
 const CONS: u64 = offset_of!(XenconsInterface, out_cons) as u64;
 const PROD: u64 = offset_of!(XenconsInterface, out_prod) as u64;
 const SIZE: u32 = 2048;
 
-/// Finds the ring.
+/// Finds the ring or the UART.
 pub fn init() {
     if platform::role() != Role::DomU {
         return;
@@ -31,18 +34,19 @@ pub fn init() {
     };
     PORT.store(param(HVM_PARAM_CONSOLE_EVTCHN), Relaxed);
     RING.store(param(HVM_PARAM_CONSOLE_PFN), Relaxed);
+    UART.store(platform::has_uart(), Relaxed);
 }
 
-/// Prints a line, in one piece if it is not very long, for the hypervisor prints on the same line as Dom0.
+/// Prints a line, in one piece if it is not very long: the hypervisor prints on the same line, also about what is asked for the line's sake.
 pub fn line(text: fmt::Arguments<'_>) {
-    let mut line = Line { text: [0; 512], length: 0 };
+    let mut line = Line { text: [0; 2048], length: 0 };
     let _ = line.write_fmt(text);
     let _ = line.write_str("\n");
     line.flush();
 }
 
 struct Line {
-    text: [u8; 512],
+    text: [u8; 2048],
     length: usize,
 }
 
@@ -103,6 +107,13 @@ fn ring() -> Option<Page> {
     (gfn != 0).then(|| Page::window(gfn))
 }
 
+/// Sends a byte by the UART, once it has room (bit 5 of the flag register says that it has none).
+fn transmit(byte: u8) {
+    let is_full = || probe::read(GUEST_PL011_BASE + 0x18, 2).is_ok_and(|flags| flags & 1 << 5 != 0);
+    (0..1_000_000).find(|_| !is_full());
+    let _ = probe::write(GUEST_PL011_BASE, 2, byte.into());
+}
+
 struct Output;
 
 impl Write for Output {
@@ -112,6 +123,10 @@ impl Write for Output {
             return Ok(());
         }
         let Some(ring) = ring() else {
+            if UART.load(Relaxed) {
+                text.bytes().for_each(transmit);
+                return Ok(());
+            }
             let at = text.as_ptr().expose_provenance() as u64;
             hypercall::raw(nr::CONSOLE_IO, [CONSOLEIO_WRITE.into(), text.len() as u64, at, 0, 0]);
             return Ok(());

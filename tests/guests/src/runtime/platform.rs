@@ -9,7 +9,7 @@ use guest_abi::xen::hypercall as nr;
 /// What the image is started as.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// By the toolstack of Linux.
+    /// By the toolstack of Linux, or by the hypervisor as its device tree says.
     DomU,
     /// In the place of Linux: it builds domains of the same image itself.
     Dom0,
@@ -50,6 +50,16 @@ pub fn init(x0: u64) {
 
 /// Whether the domain was started with the argument `subject=NAME`: somewhere in its device tree this text stands alone.
 pub fn is_asked_for(name: &str) -> bool {
+    is_in_tree("subject=", name)
+}
+
+/// Whether the domain has the UART of Xen's guests.
+pub fn has_uart() -> bool {
+    is_in_tree("", "arm,sbsa-uart")
+}
+
+/// Whether this text, in two parts, stands somewhere in the device tree, with nothing behind it.
+fn is_in_tree(first: &str, rest: &str) -> bool {
     let start = DEVICE_TREE.load(Relaxed);
     if start == 0 {
         return false;
@@ -57,7 +67,7 @@ pub fn is_asked_for(name: &str) -> bool {
     let byte = |at: u64| Page::of_image(at & !(page::SIZE - 1)).read8(at % page::SIZE);
     // The second word is its size.
     let size = (4..8).fold(0, |size, n| size << 8 | u64::from(byte(start + n)));
-    let text = || b"subject=".iter().chain(name.as_bytes()).chain(b"\0").copied();
+    let text = || first.bytes().chain(rest.bytes()).chain([0]);
     (start..start + size.min(0x1_0000)).any(|at| (at..).zip(text()).all(|(at, wanted)| byte(at) == wanted))
 }
 

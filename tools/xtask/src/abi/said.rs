@@ -37,7 +37,8 @@ impl Said {
     pub fn listen(console: &str) -> Result<Self> {
         let mut said = Self::default();
         let (mut times, mut subject, mut ended) = (BTreeMap::<&str, u32>::new(), "the start", false);
-        for line in console.lines().map(str::trim_end) {
+        // What a domain says by its UART is the hypervisor's word on its console.
+        for line in console.lines().map(|line| line.trim_end().trim_start_matches("(XEN) ")) {
             let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
             match word {
                 "ABI" => {
@@ -54,9 +55,7 @@ impl Said {
                 },
                 "FAIL" | "ERROR" | "FATAL" => said.complaints.push(format!("{line} (in {subject})")),
                 "SUMMARY" => ended = true,
-                _ if line.trim_start_matches("(XEN) ").starts_with("AUDIT failed") => {
-                    said.complaints.push(format!("{line} (after {subject})"))
-                }
+                _ if line.starts_with("AUDIT failed") => said.complaints.push(format!("{line} (after {subject})")),
                 _ => {}
             }
         }
