@@ -152,7 +152,7 @@ impl<'a> GuestMemory<'a> {
         let mut rest = bytes;
         while !rest.is_empty() {
             let (step, after) = rest.split_at(rest.len().min(PAGE_SIZE as usize));
-            self.pin_bytes(va, step.len(), true)?.write(step);
+            self.pin_bytes(va, step.len(), true)?.write(0, step);
             va = next(va, step.len(), after.is_empty())?;
             rest = after;
         }
@@ -161,8 +161,15 @@ impl<'a> GuestMemory<'a> {
 
     /// Proves that the caller may read and write a `T` at `ptr` and holds the page or two that it lies in. At most a page in size.
     pub fn pin<T: FromBytes + IntoBytes + Immutable>(&self, ptr: GuestPtr<T>) -> Result<Pinned<'a, T>, Fault> {
-        const { assert!(size_of::<T>() <= PAGE_SIZE as usize) };
-        Ok(Pinned { bytes: self.pin_bytes(ptr.va, size_of::<T>(), true)?, of: PhantomData })
+        self.pin_some(ptr, 1)
+    }
+
+    /// The same for the first elements of an array of `most`: those that lie in the same page, at least one.
+    pub fn pin_some<T: FromBytes + IntoBytes + Immutable>(&self, ptr: GuestPtr<T>, most: u32) -> Result<Pinned<'a, T>, Fault> {
+        const { assert!(size_of::<T>() > 0 && size_of::<T>() <= PAGE_SIZE as usize) };
+        let in_page = (room(ptr.va) / size_of::<T>()) as u32;
+        let count = most.min(in_page).max(1);
+        Ok(Pinned { bytes: self.pin_bytes(ptr.va, count as usize * size_of::<T>(), true)?, count, of: PhantomData })
     }
 
     /// Holds the one or two pages of `len` bytes (at most a page) at `va`.
@@ -178,9 +185,9 @@ impl<'a> GuestMemory<'a> {
     }
 
     /// The machine address of `va`, with a reference of the caller's own.
+    #[inline]
     pub fn hold(&self, va: GuestVa, write: bool) -> Result<MachineAddr, Fault> {
-        let at = self.page(va, write)?;
-        // The page is referenced by the cache already, so this fails only when the count is exhausted.
+        let at = self.stage1.translate(va, write).ok_or(Fault)?;
         if self.get(Mfn::containing(at)) { Ok(at) } else { Err(Fault) }
     }
 
@@ -193,14 +200,10 @@ impl<'a> GuestMemory<'a> {
         {
             return Ok(MachineAddr(last.mfn.address().0 + va.page_offset()));
         }
-        let at = self.stage1.translate(va, write).ok_or(Fault)?;
-        let mfn = Mfn::containing(at);
-        if !self.get(mfn) {
-            return Err(Fault);
-        }
+        let at = self.hold(va, write)?;
         self.forget();
-        self.last.set(Some(Translated { page, mfn, writable: write }));
-        Ok(MachineAddr(mfn.address().0 + va.page_offset()))
+        self.last.set(Some(Translated { page, mfn: Mfn::containing(at), writable: write }));
+        Ok(at)
     }
 
     /// Takes a reference to the domain's RAM, or to a page that the hypervisor shares with it: as in Xen, arguments may lie there.
@@ -236,23 +239,39 @@ fn next(va: GuestVa, len: usize, complete: bool) -> Result<GuestVa, Fault> {
     }
 }
 
-/// Proof that a `T` of the caller's memory can be read and written; holds its pages until dropped.
+/// Proof that one or more `T`s of the caller's memory can be read and written; holds their pages until dropped.
 pub struct Pinned<'a, T> {
     bytes: PinnedBytes<'a>,
+    count: u32,
     of: PhantomData<T>,
 }
 
 impl<T: FromBytes + IntoBytes + Immutable> Pinned<'_, T> {
-    /// Reads it, once, by value.
+    /// How many there are: [`GuestMemory::pin_some`].
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Reads the first, once, by value.
     pub fn read(&self) -> T {
+        self.read_nth(0)
+    }
+
+    /// Writes the first.
+    pub fn write(&self, value: &T) {
+        self.write_nth(0, value);
+    }
+
+    /// Reads number `n`, which there is, once, by value.
+    pub fn read_nth(&self, n: u32) -> T {
         let mut value = T::new_zeroed();
-        self.bytes.read(value.as_mut_bytes());
+        self.bytes.read(n as usize * size_of::<T>(), value.as_mut_bytes());
         value
     }
 
-    /// Writes it.
-    pub fn write(&self, value: &T) {
-        self.bytes.write(value.as_bytes());
+    /// Writes number `n`, which there is.
+    pub fn write_nth(&self, n: u32, value: &T) {
+        self.bytes.write(n as usize * size_of::<T>(), value.as_bytes());
     }
 }
 
@@ -263,28 +282,32 @@ struct PinnedBytes<'a> {
 }
 
 impl PinnedBytes<'_> {
-    fn read(&self, into: &mut [u8]) {
-        let mut rest = into;
-        for (at, len) in self.parts.into_iter().flatten() {
-            let (part, after) = rest.split_at_mut(len.min(rest.len()));
-            self.frames.machine().read(at, part);
-            rest = after;
+    /// Reads from byte `from` on; what is beyond the end stays as it is.
+    fn read(&self, from: usize, into: &mut [u8]) {
+        let (mut from, mut rest) = (from, into);
+        for &(at, len) in self.parts.iter().flatten() {
+            let skip = from.min(len);
+            let (part, after) = rest.split_at_mut((len - skip).min(rest.len()));
+            self.frames.machine().read(MachineAddr(at.0 + skip as u64), part);
+            (from, rest) = (from - skip, after);
         }
     }
 
-    fn write(&self, bytes: &[u8]) {
-        let mut rest = bytes;
-        for (at, len) in self.parts.into_iter().flatten() {
-            let (part, after) = rest.split_at(len.min(rest.len()));
-            self.frames.machine().write(at, part);
-            rest = after;
+    /// Writes from byte `from` on, up to the end.
+    fn write(&self, from: usize, bytes: &[u8]) {
+        let (mut from, mut rest) = (from, bytes);
+        for &(at, len) in self.parts.iter().flatten() {
+            let skip = from.min(len);
+            let (part, after) = rest.split_at((len - skip).min(rest.len()));
+            self.frames.machine().write(MachineAddr(at.0 + skip as u64), part);
+            (from, rest) = (from - skip, after);
         }
     }
 }
 
 impl Drop for PinnedBytes<'_> {
     fn drop(&mut self) {
-        for (at, _) in self.parts.into_iter().flatten() {
+        for &(at, _) in self.parts.iter().flatten() {
             self.frames.put(Mfn::containing(at));
         }
     }

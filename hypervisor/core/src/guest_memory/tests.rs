@@ -140,6 +140,34 @@ fn an_array_translates_once_per_page() {
 }
 
 #[test]
+fn elements_of_one_page_are_held_together() {
+    let frames = frames();
+    let stage1 = guest(&frames);
+    let memory = GuestMemory::new(&frames, &stage1, GUEST);
+    // Three elements end in page 1, one lies in both, the others in page 2; page 3 cannot be written.
+    let array = GuestPtr::<[u32; 3]>::new(0x2000 - 40);
+    let write = |from: u32, most| {
+        let pinned = memory.pin_some(array.offset(from.into()).unwrap(), most).ok()?;
+        for n in 0..pinned.count() {
+            assert_eq!(pinned.read_nth(n), [0; 3]);
+            pinned.write_nth(n, &[from + n; 3]);
+            assert_eq!(pinned.read_nth(n), [from + n; 3]);
+        }
+        Some(pinned.count())
+    };
+    assert_eq!(write(0, 2), Some(2));
+    assert_eq!(write(2, 9), Some(1));
+    assert_eq!(write(3, 9), Some(1));
+    assert_eq!(write(4, 1000), Some(340));
+    assert_eq!(write(344, 9), None);
+    for n in 0..344 {
+        assert_eq!(memory.read(array.offset(n.into()).unwrap()), Ok([n; 3]));
+    }
+    drop(memory);
+    no_references_left(&frames);
+}
+
+#[test]
 fn a_pinned_value_outlives_its_mapping() {
     let frames = frames();
     let stage1 = guest(&frames);

@@ -50,7 +50,7 @@ pub fn grant_table_op(hv: &Hypervisor, caller: &Caller<'_>, cmd: u64, list: u64,
         abi::GNTTABOP_SET_VERSION => size::set_version(&call).into(),
         abi::GNTTABOP_GET_VERSION => size::get_version(&call).into(),
         abi::GNTTABOP_GET_STATUS_FRAMES => size::get_status_frames(&call).into(),
-        abi::GNTTABOP_SWAP_GRANT_REF => call.each(BUDGET, |op: &mut abi::SwapGrantRef| {
+        abi::GNTTABOP_SWAP_GRANT_REF => call.each(BUDGET, 1, |op: &mut abi::SwapGrantRef| {
             op.status = status(caller.domain.grants.swap(hv.machine, op.ref_a, op.ref_b).map_err(Refused::from));
         }),
         // Pages cannot be given away on Arm.
@@ -91,17 +91,22 @@ impl Call<'_, '_> {
         GuestPtr::new(self.list).offset(u64::from(index)).ok_or(Errno::EFAULT)
     }
 
-    /// Performs up to `budget` operations: each is held, so that its answer can be written, before anything is done.
-    fn each<T: FromBytes + IntoBytes + Immutable>(&self, budget: u32, mut perform: impl FnMut(&mut T)) -> Outcome {
+    /// Performs up to `budget` operations: each is held, so that its answer can be written, before it is done. Up to `at_once` of them that lie
+    /// in one page are held together: more than 1 only for operations that map nothing, for they could take away that page.
+    fn each<T: FromBytes + IntoBytes + Immutable>(&self, budget: u32, at_once: u32, mut perform: impl FnMut(&mut T)) -> Outcome {
         let now = self.count.min(budget);
-        for i in 0..now {
-            let held = match self.at(i).and_then(|at| Ok(self.caller.memory.pin::<T>(at)?)) {
+        let mut done = 0;
+        while done < now {
+            let held = match self.at(done).and_then(|at| Ok(self.caller.memory.pin_some::<T>(at, at_once.min(now - done))?)) {
                 Ok(held) => held,
                 Err(error) => return Err(error).into(),
             };
-            let mut op = held.read();
-            perform(&mut op);
-            held.write(&op);
+            for n in 0..held.count() {
+                let mut op = held.read_nth(n);
+                perform(&mut op);
+                held.write_nth(n, &op);
+            }
+            done += held.count();
         }
         self.after::<T>(now, 0)
     }

@@ -15,7 +15,7 @@ use guest_abi::xen::DOMID_SELF;
 pub(super) fn copy(call: &Call<'_, '_>) -> Outcome {
     let mut source = Side::new(call, false);
     let mut dest = Side::new(call, true);
-    call.each(BUDGET, |op: &mut Copy| {
+    call.each(BUDGET, BUDGET, |op: &mut Copy| {
         let result = copy_one(call, &mut source, &mut dest, op);
         if result.is_err() {
             source.release();
@@ -95,9 +95,8 @@ impl<'c, 'a, 'm> Side<'c, 'a, 'm> {
             self.release();
         }
         let call = self.call;
-        let domain = self.peer.find(domid, || call.domain(domid))?;
         // Xen copies nothing of a dying domain, though it still maps its grants.
-        if domain.is_dying() { Err(Refused(abi::GNTST_BAD_DOMAIN)) } else { Ok(()) }
+        self.peer.find(domid, || call.domain(domid).filter(|domain| !domain.is_dying())).map(|_| ())
     }
 
     fn domain(&self) -> Result<&Arc<Domain>, Refused> {

@@ -13,7 +13,7 @@ use guest_abi::grant_table::{self as abi, MapGrantRef};
 
 pub(super) fn map_grant_ref(call: &Call<'_, '_>) -> Outcome {
     let mut granter = Peer::default();
-    call.each(BUDGET, |op: &mut MapGrantRef| op.status = status(map(call, &mut granter, op)))
+    call.each(BUDGET, 1, |op: &mut MapGrantRef| op.status = status(map(call, &mut granter, op)))
 }
 
 fn map(call: &Call<'_, '_>, granter: &mut Peer, op: &mut MapGrantRef) -> Result<(), Refused> {
