@@ -178,26 +178,41 @@ impl P2m {
     ///
     /// Accepts pages of kind `Ram` alone: no shared pages of the hypervisor, no foreign mappings, no grants, no devices.
     pub fn get_ram(&self, frames: &FrameTable, gfn: Gfn, write: bool) -> Option<Mfn> {
-        if let Some(found) = self.recent.find(gfn)
-            && let Some(mapping) = self.below(gfn, found.entry, found.level)
-            && let Some(mfn) = self.get(frames, mapping, write)
-        {
-            if self.recent.is_current(&found) {
-                return Some(mfn);
-            }
-            frames.put(mfn);
+        match self.get_recent(frames, gfn, write) {
+            None => self.get_ram_locked(frames, gfn, write),
+            mfn => mfn,
         }
-        self.get_ram_locked(frames, gfn, write)
     }
 
-    // Apart, for the registers that it needs.
+    /// As [`Self::get_ram`], but also a page that the hypervisor shares with the domain: for grants and event channels it is RAM, as in Xen.
+    pub fn get_own(&self, frames: &FrameTable, gfn: Gfn, write: bool) -> Option<Mfn> {
+        match self.get_recent(frames, gfn, write) {
+            None => self.get_own_locked(frames, gfn, write),
+            mfn => mfn,
+        }
+    }
+
+    /// RAM whose place is remembered, without the lock.
+    #[inline(always)]
+    fn get_recent(&self, frames: &FrameTable, gfn: Gfn, write: bool) -> Option<Mfn> {
+        let found = self.recent.find(gfn)?;
+        let mapping = self.below(gfn, found.entry, found.level)?;
+        let mfn = self.get(frames, mapping, write)?;
+        if self.recent.is_current(&found) {
+            return Some(mfn);
+        }
+        frames.put(mfn);
+        None
+    }
+
+    // These are apart for the registers that they need.
     #[inline(never)]
     fn get_ram_locked(&self, frames: &FrameTable, gfn: Gfn, write: bool) -> Option<Mfn> {
         self.with(gfn, |mapping| self.get(frames, mapping, write))
     }
 
-    /// As [`Self::get_ram`], but also a page that the hypervisor shares with the domain: for grants and event channels it is RAM, as in Xen.
-    pub fn get_own(&self, frames: &FrameTable, gfn: Gfn, write: bool) -> Option<Mfn> {
+    #[inline(never)]
+    fn get_own_locked(&self, frames: &FrameTable, gfn: Gfn, write: bool) -> Option<Mfn> {
         self.with(gfn, |mapping| usable(mapping, write).filter(|mfn| frames.get(*mfn, self.tables.vmid)))
     }
 
