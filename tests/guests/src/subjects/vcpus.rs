@@ -50,10 +50,13 @@ fn registration(test: &mut Test) {
     test.rc("vcpu_info(0,again)", register_info(0, info.gfn(), 256));
     test.rc("vcpu_info(1)", register_info(1, info.gfn(), 128));
     let runstate = Page::take();
-    let mut op = RegisterRunstateMemoryArea { addr: runstate.address() };
+    let mut op = RegisterRunstateMemoryArea::default();
     for vcpu in [0, 1] {
+        // Each has its own place: this one's is written whenever it goes on.
+        let at = 256 * vcpu;
+        op.addr = runstate.address() + at;
         let rc = hypercall::raw(VCPU_OP, [VCPUOP_REGISTER_RUNSTATE_MEMORY_AREA.into(), vcpu, hypercall::address(&mut op), 0, 0]);
-        test.answer(format_args!("runstate({vcpu})"), format_args!("rc={rc} state={}", runstate.read32(0)));
+        test.answer(format_args!("runstate({vcpu})"), format_args!("rc={rc} state={}", runstate.read32(at)));
     }
     op.addr = unmapped();
     let rc = hypercall::raw(VCPU_OP, [VCPUOP_REGISTER_RUNSTATE_MEMORY_AREA.into(), 0, hypercall::address(&mut op), 0, 0]);
