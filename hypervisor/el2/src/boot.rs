@@ -17,7 +17,7 @@ use crate::efi::{File, Handoff};
 use crate::{console, fault, gic, gic_v3, heap, mm, psci, smp, uart};
 
 /// Bytes of the heap. The frame table is not in it.
-const HEAP_SIZE: u64 = if cfg!(feature = "selftest") { 64 << 20 } else { 16 << 20 };
+const HEAP_SIZE: u64 = 16 << 20;
 /// The heap is whole blocks, so that the direct map needs no small pages for its sake.
 const BLOCK: u64 = 2 << 20;
 

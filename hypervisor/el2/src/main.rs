@@ -21,7 +21,6 @@
 //! | [`console`], [`uart`] | the logger, and the UARTs it can print on |
 //! | [`machine_impl`] | `Arm64` is the core's `Machine` |
 //! | [`fault`] | our own bugs: register dump, backtrace, all CPUs stopped |
-//! | `selftest` | proves all that on a machine (`--features selftest`) |
 //!
 //! EL2 runs with interrupts masked all the time: an interrupt ends `enter_guest`, or the wait of an idle CPU, and is then asked for by
 //! [`gic::acknowledge`]. Only this crate has `unsafe`, each block with its reason.
@@ -46,8 +45,6 @@ mod mm;
 mod percpu;
 mod psci;
 mod run;
-#[cfg(feature = "selftest")]
-mod selftest;
 mod smp;
 mod spin_table;
 mod start;
@@ -67,8 +64,5 @@ extern "C" fn main(device_tree: u64, device_tree_at: MachineAddr, image: Machine
     heap::init_early();
     start::keep_messages();
     let host = boot::start((device_tree, device_tree_at), efi::handoff(handoff));
-    #[cfg(feature = "selftest")]
-    selftest::run(&host);
-    #[cfg(not(feature = "selftest"))]
     start::run(host)
 }

@@ -101,6 +101,26 @@ fn copy(mut op: Copy) -> Status {
     Status(rc, op.status)
 }
 
+/// Whether copies of all kinds of lengths and alignments write the right bytes, and no others.
+fn every_length_is_copied(from: Page, to: Page) -> bool {
+    let pattern = |n: u64| (n * 7 + 3) as u8;
+    (0..1024).for_each(|n| from.write8(n, pattern(n)));
+    let mut right = true;
+    for len in [1, 7, 8, 9, 15, 16, 31, 33, 63, 64, 65, 127, 128, 129, 200, 255, 257, 1000] {
+        for (source, dest) in [(0, 0), (1, 8), (8, 1), (13, 5)] {
+            to.fill(0xee);
+            let at = |page: Page, offset| CopyPtr { u: page.gfn(), domid: DOMID_SELF, offset, ..Default::default() };
+            copy(Copy { source: at(from, source), dest: at(to, dest), len, ..Default::default() });
+            let (source, dest, len) = (u64::from(source), u64::from(dest), u64::from(len));
+            right &= (0..1100).all(|n| {
+                let expected = if n < dest || n >= dest + len { 0xee } else { pattern(n - dest + source) };
+                to.read8(n) == expected
+            });
+        }
+    }
+    right
+}
+
 fn copies(test: &mut Test, granter: &Granter) {
     let (from, to) = (Page::take(), Page::take());
     from.fill(0x5a);
@@ -108,6 +128,8 @@ fn copies(test: &mut Test, granter: &Granter) {
     let op = |source, dest, len, flags| Copy { source, dest, len, flags, ..Default::default() };
     test.answer("copy(own,own)", copy(op(frame(from, 0), frame(to, 0), 4096, 0)));
     test.answer("copy(own,own).data", to.is_filled(0x5a));
+    test.answer("copy(own,own).bytes", every_length_is_copied(from, to));
+    from.fill(0x5a);
     test.answer("copy(same)", copy(op(frame(from, 0), frame(from, 2048), 2048, 0)));
     for (source, dest, len) in
         [(4095, 0, 1), (4095, 0, 2), (0, 4095, 2), (0, 0, 4097), (0xffff, 0, 0xffff), (0, 0xffff, 1), (4096, 0, 0), (0xffff, 0xffff, 0)]
