@@ -173,6 +173,8 @@ impl<'a> GuestMemory<'a> {
     }
 
     /// Holds the one or two pages of `len` bytes (at most a page) at `va`.
+    // In its caller, or the answer is copied twice.
+    #[inline(always)]
     fn pin_bytes(&self, va: GuestVa, len: usize, write: bool) -> Result<PinnedBytes<'a>, Fault> {
         let first = len.min(room(va));
         let mut pinned = PinnedBytes { frames: self.frames, parts: [None, None] };
@@ -254,7 +256,9 @@ impl<T: FromBytes + IntoBytes + Immutable> Pinned<'_, T> {
 
     /// Reads the first, once, by value.
     pub fn read(&self) -> T {
-        self.read_nth(0)
+        let mut value = T::new_zeroed();
+        self.read_nth(0, &mut value);
+        value
     }
 
     /// Writes the first.
@@ -262,11 +266,9 @@ impl<T: FromBytes + IntoBytes + Immutable> Pinned<'_, T> {
         self.write_nth(0, value);
     }
 
-    /// Reads number `n`, which there is, once, by value.
-    pub fn read_nth(&self, n: u32) -> T {
-        let mut value = T::new_zeroed();
-        self.bytes.read(n as usize * size_of::<T>(), value.as_mut_bytes());
-        value
+    /// Reads number `n`, which there is, once.
+    pub fn read_nth(&self, n: u32, into: &mut T) {
+        self.bytes.read(n as usize * size_of::<T>(), into.as_mut_bytes());
     }
 
     /// Writes number `n`, which there is.

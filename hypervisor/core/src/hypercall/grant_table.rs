@@ -102,7 +102,8 @@ impl Call<'_, '_> {
                 Err(error) => return Err(error).into(),
             };
             for n in 0..held.count() {
-                let mut op = held.read_nth(n);
+                let mut op = T::new_zeroed();
+                held.read_nth(n, &mut op);
                 perform(&mut op);
                 held.write_nth(n, &op);
             }
