@@ -4,6 +4,7 @@
 //! silently skips the update when it is not mapped just then.
 
 use crate::addr::{GuestVa, MachineAddr, Mfn, PAGE_SIZE};
+use crate::atomic::{AtomicU64, fence};
 use crate::domain::Domain;
 use crate::frames::FrameTable;
 use crate::guest_memory::Fault;
@@ -36,9 +37,14 @@ impl Hypervisor {
     }
 }
 
+/// Words of `vcpu_runstate_info`.
+const WORDS: usize = SIZE as usize / 8;
+
 /// A registered area: one piece, or two when it crosses a page.
 #[derive(Debug)]
 pub struct Area {
+    /// The area, if it is one piece and aligned, as it should be.
+    words: Option<&'static [AtomicU64; WORDS]>,
     first: MachineAddr,
     /// Bytes in the first piece.
     split: usize,
@@ -51,11 +57,11 @@ impl Area {
         let left = PAGE_SIZE - va.page_offset();
         let first = caller.memory.hold(va, true)?;
         if left >= SIZE {
-            return Ok(Self { first, split: SIZE as usize, second: None });
+            return Ok(Self { words: words(frames.machine(), first), first, split: SIZE as usize, second: None });
         }
         let second = va.checked_add(left).ok_or(Fault).and_then(|at| caller.memory.hold(at, true));
         match second {
-            Ok(second) => Ok(Self { first, split: left as usize, second: Some(second) }),
+            Ok(second) => Ok(Self { words: None, first, split: left as usize, second: Some(second) }),
             Err(fault) => {
                 frames.put(Mfn::containing(first));
                 Err(fault)
@@ -80,22 +86,25 @@ impl Area {
     pub fn write(&self, machine: &dyn Machine, times: &RunstateTimes, flag: bool) {
         let [running, runnable, blocked, offline] = times.time;
         let since = if flag { times.since | UPDATE } else { times.since };
-        let words = [times.state as u64, since, running, runnable, blocked, offline];
+        let values = [times.state as u64, since, running, runnable, blocked, offline];
         if flag {
             self.set_entry_time(machine, since);
-            core::sync::atomic::fence(Ordering::SeqCst);
+            fence(Ordering::SeqCst);
         }
-        self.store(machine, 0, words.as_bytes());
+        match self.words {
+            Some(words) => words.iter().zip(values).for_each(|(word, value)| word.store(value, Ordering::Relaxed)),
+            None => self.store(machine, 0, values.as_bytes()),
+        }
         if flag {
-            core::sync::atomic::fence(Ordering::SeqCst);
+            fence(Ordering::SeqCst);
             self.set_entry_time(machine, times.since);
         }
     }
 
     fn set_entry_time(&self, machine: &dyn Machine, time: u64) {
-        match self.first.checked_add(ENTRY_TIME as u64) {
-            Some(at) if self.second.is_none() && at.is_aligned(8) => machine.store_u64(at, time),
-            _ => self.store(machine, ENTRY_TIME, time.as_bytes()),
+        match self.words {
+            Some([_, word, ..]) => word.store(time, Ordering::Relaxed),
+            None => self.store(machine, ENTRY_TIME, time.as_bytes()),
         }
     }
 
@@ -113,4 +122,10 @@ impl Area {
             machine.write(at, tail);
         }
     }
+}
+
+/// The words of an area within a page; none if it is not aligned.
+fn words(machine: &dyn Machine, at: MachineAddr) -> Option<&'static [AtomicU64; WORDS]> {
+    let from = at.is_aligned(8).then_some(at.page_offset() as usize / 8)?;
+    machine.page(Mfn::containing(at)).get(from..)?.first_chunk()
 }

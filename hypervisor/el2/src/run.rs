@@ -80,12 +80,6 @@ impl Runner {
     /// Gives the CPU to whom the scheduler names; `false`: to nobody.
     fn pick(&mut self) -> bool {
         let hv = self.hv;
-        if let Some(loaded) = &self.loaded {
-            // What waits in the list registers is known here alone.
-            if loaded.vcpu.flags() & BLOCKED != 0 && any_pending(&Hardware) {
-                hv.notice(&loaded.vcpu);
-            }
-        }
         // Asked anew from here on.
         self.call.take();
         let Next { turn, kick } = hv.sched.schedule(self.cpu, hv.now());
@@ -100,7 +94,7 @@ impl Runner {
                 self.load(vcpu)
             }
             Turn::Idles => {
-                self.loaded.iter().for_each(|loaded| loaded.set_alarm(hv));
+                self.loaded.iter().for_each(|loaded| loaded.set_alarm(hv, loaded.vcpu.timer.lock().deadline(loaded.domain.counter_offset)));
                 false
             }
             Turn::GivesUp => {
@@ -162,8 +156,18 @@ impl Runner {
                 _ if after == After::Reschedule => return,
                 Asked::Nothing => {}
                 Asked::Deadline => self.set_deadline(),
-                Asked::Schedule => return,
+                Asked::Schedule => return self.wake_for_list_registers(),
             }
+        }
+    }
+
+    /// A hypercall that lets the vCPU wait has not looked into the list registers, which are known here alone.
+    fn wake_for_list_registers(&self) {
+        if let Some(loaded) = &self.loaded
+            && loaded.vcpu.flags() & BLOCKED != 0
+            && any_pending(&Hardware)
+        {
+            self.hv.notice(&loaded.vcpu);
         }
     }
 
@@ -233,6 +237,7 @@ fn alarm(hv: &Hypervisor, domain: &Domain, vcpu: &Vcpu, is_loaded: bool) {
         hv.notice(vcpu);
     }
     if !is_loaded && vcpu.running_on().is_none() {
-        hv.sched.set_alarm(vcpu.sched, loaded::next_alarm(hv, domain, vcpu));
+        let timers = vcpu.timer.lock().deadline(domain.counter_offset);
+        hv.sched.set_alarm(vcpu.sched, loaded::next_alarm(hv, vcpu, timers));
     }
 }

@@ -202,6 +202,9 @@ impl Filling<'_> {
     fn load(&mut self, lrs: &mut dyn ListRegisters) -> Option<Candidate> {
         // Each turn fills a free register or replaces what a register holds by something more urgent.
         for _ in 0..2 * MAX_LIST_REGISTERS {
+            if self.spis.is_none() && self.state.private.ready() == 0 {
+                return None;
+            }
             let best = self.best()?;
             let Some(n) = self.place(best, lrs) else { return Some(best) };
             if self.state.used & 1 << n != 0 {

@@ -79,12 +79,16 @@ impl Loaded {
         let context = self.context();
         switch::save_system(&mut context.sys);
         switch::save_fp(&mut context.fp);
-        timer::save_virtual(&mut self.vcpu.timer.lock());
+        let timers = {
+            let mut timers = self.vcpu.timer.lock();
+            timer::save_virtual(&mut timers);
+            timers.deadline(self.domain.counter_offset)
+        };
         let used = self.domain.vgic.used_list_registers(self.vcpu.id);
         // SAFETY: as in `load`.
         list_registers::save(unsafe { &mut *self.gic }, used);
         hyp::leave_stage2();
-        self.set_alarm(hv);
+        self.set_alarm(hv, timers);
         self.publish_runstate(hv);
         // SAFETY: locked in `load`, by this; nothing of them is used from here on.
         unsafe {
@@ -140,12 +144,13 @@ impl Loaded {
         filled.notice.iter().filter_map(|vcpu| self.domain.vcpu(vcpu)).for_each(|vcpu| hv.notice(vcpu));
     }
 
-    /// Sees to it that a vCPU that waits is attended to at the next time that it asked for. One that does not wait has its timer when it runs.
-    pub fn set_alarm(&self, hv: &Hypervisor) {
+    /// Sees to it that a vCPU that waits is attended to when its timers fire, at tick `timers`, or its SCHEDOP_poll ends. One that does not
+    /// wait has its timer when it runs.
+    pub fn set_alarm(&self, hv: &Hypervisor, timers: Option<u64>) {
         if self.vcpu.flags() & BLOCKED == 0 {
             return;
         }
-        let at = next_alarm(hv, &self.domain, &self.vcpu);
+        let at = next_alarm(hv, &self.vcpu, timers);
         if at != Nanos::MAX {
             hv.sched.set_alarm(self.vcpu.sched, at);
         }
@@ -163,9 +168,8 @@ impl Loaded {
     }
 }
 
-/// When a vCPU that does not run wants attention, in system time.
-pub fn next_alarm(hv: &Hypervisor, domain: &Domain, vcpu: &Vcpu) -> Nanos {
-    let timers = vcpu.timer.lock().deadline(domain.counter_offset);
+/// When a vCPU that does not run, and whose timers fire at tick `timers`, wants attention, in system time.
+pub fn next_alarm(hv: &Hypervisor, vcpu: &Vcpu, timers: Option<u64>) -> Nanos {
     let poll = Some(vcpu.poll_deadline.load(Ordering::SeqCst)).filter(|at| *at != 0);
     timers.into_iter().chain(poll).min().map_or(Nanos::MAX, |ticks| hv.clock.nanos(ticks))
 }
