@@ -80,6 +80,12 @@ impl Runner {
     /// Gives the CPU to whom the scheduler names; `false`: to nobody.
     fn pick(&mut self) -> bool {
         let hv = self.hv;
+        if let Some(loaded) = &self.loaded {
+            // What waits in the list registers is known here alone: before a hypercall that waits, or since a maintenance interrupt.
+            if loaded.vcpu.flags() & BLOCKED != 0 && any_pending(&Hardware) {
+                hv.notice(&loaded.vcpu);
+            }
+        }
         // Asked anew from here on.
         self.call.take();
         let Next { turn, kick } = hv.sched.schedule(self.cpu, hv.now());
@@ -156,18 +162,8 @@ impl Runner {
                 _ if after == After::Reschedule => return,
                 Asked::Nothing => {}
                 Asked::Deadline => self.set_deadline(),
-                Asked::Schedule => return self.wake_for_list_registers(),
+                Asked::Schedule => return,
             }
-        }
-    }
-
-    /// A hypercall that lets the vCPU wait has not looked into the list registers, which are known here alone.
-    fn wake_for_list_registers(&self) {
-        if let Some(loaded) = &self.loaded
-            && loaded.vcpu.flags() & BLOCKED != 0
-            && any_pending(&Hardware)
-        {
-            self.hv.notice(&loaded.vcpu);
         }
     }
 
