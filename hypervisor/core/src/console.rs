@@ -4,6 +4,7 @@
 
 use crate::addr::DomainId;
 use alloc::vec::Vec;
+use core::fmt;
 
 pub mod limit;
 
@@ -36,6 +37,15 @@ pub enum InputTo {
     Hypervisor,
     /// A domain that was built at boot. The control domain reads the bytes from here, the others have an emulated UART.
     Domain(DomainId),
+}
+
+impl fmt::Display for InputTo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hypervisor => f.write_str("Xen"),
+            Self::Domain(id) => write!(f, "DOM{}", id.0),
+        }
+    }
 }
 
 struct Switch {

@@ -17,10 +17,10 @@ use crate::trace::Trace;
 use crate::vcpu::Vcpu;
 use crate::vgic::HardwareGic;
 use crate::vpl011::Line;
-use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use guest_abi::trace::own::TRC_XENOLITH_INJECT;
 use guest_abi::xen::VIRQ_TBUF;
@@ -97,6 +97,16 @@ pub struct Build {
     pub domain: &'static str,
     /// When.
     pub date: &'static str,
+}
+
+/// Text at the end of a line.
+struct Said<'a>(&'a mut Vec<u8>);
+
+impl Write for Said<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.extend_from_slice(text.as_bytes());
+        Ok(())
+    }
 }
 
 impl Hypervisor {
@@ -249,7 +259,8 @@ impl Hypervisor {
             said.extend_from_slice(b"(XEN) ");
         }
         if !line.verbatim {
-            said.extend_from_slice(format!("DOM{}: ", domain.id.0).as_bytes());
+            // There is room: this cannot fail, and asks the heap for nothing.
+            let _ = write!(Said(&mut said), "{}: ", InputTo::Domain(domain.id));
         }
         said.extend_from_slice(line.bytes());
         self.machine.console_write(&said);
@@ -288,8 +299,8 @@ impl Hypervisor {
 
     /// Gives the serial console's input to a domain, or to the hypervisor, and says so.
     pub fn give_input(&self, domain: Option<DomainId>) {
-        let letter = self.console.lock().give_input(domain.map_or(InputTo::Hypervisor, InputTo::Domain));
-        let to = domain.map_or_else(|| "Xen".into(), |id| format!("DOM{}", id.0));
+        let to = domain.map_or(InputTo::Hypervisor, InputTo::Domain);
+        let letter = self.console.lock().give_input(to);
         match letter {
             Some(letter) => log::info!("*** Serial input to {to} (type 'CTRL-{}' three times to switch input)", char::from(letter)),
             None => log::info!("*** Serial input to {to}"),

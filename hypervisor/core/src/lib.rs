@@ -35,6 +35,7 @@ pub mod p2m;
 pub mod passthrough;
 pub mod policy;
 pub mod psci;
+mod room;
 pub mod runstate;
 pub mod sched;
 pub mod sysreg;

@@ -14,6 +14,7 @@
 
 use crate::addr::{CpuId, CpuMask, DomainId, Vmid};
 use crate::lock::Lock;
+use crate::room;
 use crate::trace::Trace;
 use crate::vcpu::Vcpu;
 use alloc::sync::Arc;
@@ -176,6 +177,9 @@ impl Scheduler {
         let mut state = self.state.lock();
         let slot = state.free_slot()?;
         let handle = SchedId(u16::try_from(slot).ok()?);
+        if !room::for_arc::<Vcpu>() {
+            return None;
+        }
         let vcpu = Arc::new(Vcpu::new(id, domain, vmid, handle));
         let share = state.budgets.get(usize::from(vmid.0))?.share;
         let floor = state.floor;

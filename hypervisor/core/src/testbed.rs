@@ -21,6 +21,8 @@ use std::sync::Arc;
 use std::vec::Vec;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
+pub(crate) mod heap;
+
 /// The first guest frame of a domain's RAM.
 pub(crate) const RAM: u64 = 0x4_0000;
 /// Pages of RAM of the machine.
@@ -107,7 +109,7 @@ impl Testbed {
     }
 
     /// The machine address of a virtual address; RAM pages follow each other in no order.
-    fn at(domain: &Domain, va: u64) -> MachineAddr {
+    pub fn at(domain: &Domain, va: u64) -> MachineAddr {
         OneToOne(domain).translate(GuestVa(va), false).unwrap()
     }
 

@@ -111,7 +111,7 @@ impl Vgic {
         if config.has_lpis() {
             distributor.lpis = Some(Lpis::new(vcpus)?);
         }
-        Ok(Self { config: config.clone(), vcpus: all, spis, distributor: Lock::new(distributor) })
+        Ok(Self { config: config.try_clone()?, vcpus: all, spis, distributor: Lock::new(distributor) })
     }
 
     /// Makes a private interrupt (SGI, PPI: INTID below 32) pending for `vcpu`: whether the vCPU should now be noticed (woken, or kicked

@@ -9,6 +9,7 @@ use crate::hypervisor::Hypervisor;
 use crate::lock::Lock;
 use crate::machine::Machine;
 use crate::p2m::{Drained, P2m, P2mType};
+use crate::room;
 use crate::txcopy::TxCopy;
 use crate::vcpu::PAUSED;
 use crate::vgic::{Interface, Vgic, VgicConfig};
@@ -112,12 +113,16 @@ impl Hypervisor {
         let events = EventChannels::new(id, config.max_port, config.max_vcpus, shared_info.address()).map_err(|e| e.errno())?;
         let grants = GrantTable::new(config.max_grant_frames, config.max_maptrack_frames, first_grant).map_err(|_| Errno::ENOMEM)?;
         let vgic = Vgic::new(&config.vgic, config.max_vcpus, config.spis).map_err(|_| Errno::ENOMEM)?;
-        let p2m = P2m::new(vmid, self.fixed.ipa_bits.into(), &self.frames, config.pool).map_err(|_| Errno::ENOMEM)?;
         let mut iomem = IomemAccess::default();
         if config.privileged {
             // Whether the machine's device is its to give is another question: see `domctl/devices.rs`.
             iomem.permit(0..u64::MAX).map_err(|_| Errno::ENOMEM)?;
         }
+        // The last that can fail takes frames, and nothing of the heap.
+        if !room::for_arc::<Domain>() {
+            return Err(Errno::ENOMEM);
+        }
+        let p2m = P2m::new(vmid, self.fixed.ipa_bits.into(), &self.frames, config.pool).map_err(|_| Errno::ENOMEM)?;
         Ok(Domain {
             id,
             vmid,

@@ -1,13 +1,13 @@
 //! A machine of plain memory for host tests: RAM in a vector, and a record of what was asked.
 
 use super::{Machine, Power, SharedPage, Trigger};
-use crate::addr::{CpuId, MachineAddr, Mfn, Vmid};
+use crate::addr::{CpuId, MachineAddr, Mfn, PAGE_SIZE, Vmid};
 use crate::atomic::{AtomicU8, AtomicU32, AtomicU64};
 use crate::its::command::Words;
 use core::sync::atomic::Ordering;
+use std::boxed::Box;
 use std::sync::Mutex;
 use std::vec::Vec;
-use std::{boxed::Box, vec};
 
 /// What was asked of the hardware, in order.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -55,7 +55,8 @@ impl FakeMachine {
             base,
             ram: (0..pages * 512).map(|_| AtomicU64::new(0)).collect::<Vec<_>>().leak(),
             access: Mutex::new(()),
-            asked: Mutex::new(Vec::new()),
+            // What a test with a full heap asks for has room.
+            asked: Mutex::new(Vec::with_capacity(1 << 12)),
             now: AtomicU64::new(0),
             cpu: AtomicU8::new(0),
             meddle: AtomicU32::new(0),
@@ -77,12 +78,14 @@ impl FakeMachine {
         let start = at.0.checked_sub(self.base).expect("address below RAM") as usize;
         let _access = self.access.lock().unwrap();
         let words = &self.ram[start / 8..(start + len).div_ceil(8)];
-        let before: Vec<u64> = words.iter().map(|word| word.load(Ordering::SeqCst)).collect();
-        let mut bytes: Vec<u8> = before.iter().flat_map(|word| word.to_le_bytes()).collect();
-        let result = f(&mut bytes[start % 8..][..len]);
-        let after = bytes.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word));
-        for ((word, old), new) in words.iter().zip(before).zip(after) {
-            if new != old {
+        let mut bytes = [[0; 8]; PAGE_SIZE as usize / 8 + 1];
+        for (bytes, word) in bytes.iter_mut().zip(words) {
+            *bytes = word.load(Ordering::SeqCst).to_le_bytes();
+        }
+        let result = f(&mut bytes.as_flattened_mut()[start % 8..][..len]);
+        for (bytes, word) in bytes.iter().zip(words) {
+            let new = u64::from_le_bytes(*bytes);
+            if new != word.load(Ordering::SeqCst) {
                 word.store(new, Ordering::SeqCst);
             }
         }
@@ -136,9 +139,9 @@ impl Machine for FakeMachine {
         }
     }
     fn copy(&self, from: MachineAddr, to: MachineAddr, len: usize) {
-        let mut bytes = vec![0; len];
-        self.read(from, &mut bytes);
-        self.write(to, &bytes);
+        let mut bytes = [0; PAGE_SIZE as usize];
+        self.read(from, &mut bytes[..len]);
+        self.write(to, &bytes[..len]);
     }
     fn zero(&self, at: MachineAddr, len: usize) {
         if at.is_aligned(8) && len.is_multiple_of(8) {

@@ -2,6 +2,7 @@
 
 use super::redistributor::{FRAME, RedistributorRegion, Redistributors};
 use crate::addr::{Ipa, MachineAddr};
+use alloc::collections::TryReserveError;
 use alloc::vec;
 use alloc::vec::Vec;
 use guest_abi::arch_arm as arch;
@@ -83,6 +84,20 @@ impl VgicConfig {
     pub fn guest_v3() -> Self {
         let regions = vec![RedistributorRegion { base: Ipa(arch::GUEST_GICV3_GICR0_BASE), size: arch::GUEST_GICV3_GICR0_SIZE }];
         Self::v3(Ipa(arch::GUEST_GICV3_GICD_BASE), regions, None, 10)
+    }
+
+    /// The same again.
+    pub(super) fn try_clone(&self) -> Result<Self, TryReserveError> {
+        let interface = match &self.interface {
+            Interface::V2(interface) => Interface::V2(*interface),
+            Interface::V3(Redistributors { regions, stride, intid_bits, has_lpis }) => {
+                let mut copy = Vec::new();
+                copy.try_reserve_exact(regions.len())?;
+                copy.extend_from_slice(regions);
+                Interface::V3(Redistributors { regions: copy, stride: *stride, intid_bits: *intid_bits, has_lpis: *has_lpis })
+            }
+        };
+        Ok(Self { distributor: self.distributor, interface })
     }
 
     /// A GICv2.

@@ -4,7 +4,8 @@ use super::{Request, Step};
 use crate::addr::DomainId;
 use crate::domain::destroy::Progress;
 use crate::domain::{Domain, create::Config};
-use crate::vgic::Version;
+use crate::room;
+use crate::vgic::{RedistributorRegion, Version};
 use alloc::sync::Arc;
 use guest_abi::arch_arm as arch;
 use guest_abi::domctl as abi;
@@ -45,6 +46,10 @@ pub fn create(request: &Request<'_>) -> Result<(), Errno> {
     }
     let spis = wanted.arch.nr_spis.checked_next_multiple_of(32).filter(|n| *n <= MAX_SPIS).ok_or(Errno::EINVAL)?;
     if hv.free_bytes() < RESERVE {
+        return Err(Errno::ENOMEM);
+    }
+    // The list of its redistributors.
+    if !room::for_bytes(size_of::<RedistributorRegion>()) {
         return Err(Errno::ENOMEM);
     }
     let vgic = hv.fixed.gic.guest(version).ok_or(Errno::ENODEV)?;

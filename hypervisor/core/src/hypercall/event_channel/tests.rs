@@ -4,7 +4,7 @@ use super::*;
 use crate::addr::PAGE_SIZE;
 use crate::p2m::P2mType;
 use crate::policy::Policy;
-use crate::testbed::{RAM, Testbed};
+use crate::testbed::{RAM, Testbed, heap};
 use crate::vcpu::{BLOCKED, DOWN};
 use guest_abi::event_channel::*;
 use guest_abi::sched as sched_abi;
@@ -337,4 +337,31 @@ fn poll_waits_for_a_port() {
     assert_eq!(w.send(&w.dom0, zero), 0);
     assert!(!blocked(), "woken");
     assert_eq!((poll(1, list), blocked()), (0, false), "it is pending still");
+}
+
+#[test]
+fn with_a_full_heap_ports_and_queues_are_refused() {
+    if !heap::is_ours() {
+        return;
+    }
+    let w = World::new(Policy::Silo);
+    let at = Testbed::va(ARGUMENTS, 64);
+    let call = |cmd: u32| w.bed.hypercall(&w.a, EVENT_CHANNEL_OP, [cmd.into(), at, 0, 0, 0]).0;
+    let mut refused = 0;
+    for _ in 0..300 {
+        let answer = heap::rising(&w.bed, Errno::ENOMEM.to_return(), || {
+            w.bed.poke(&w.a, at, &[AllocUnbound { dom: 0x7ff0, remote_dom: 0, port: 0 }]);
+            call(EVTCHNOP_ALLOC_UNBOUND)
+        });
+        assert_eq!(answer.0, 0);
+        refused += answer.1;
+    }
+    assert!(refused > 0, "ports need no memory?");
+    let (answer, refused) = heap::rising(&w.bed, Errno::ENOMEM.to_return(), || {
+        w.bed.poke(&w.a, at, &[InitControl { control_gfn: RAM + CONTROL, offset: 0, vcpu: 0, ..Default::default() }]);
+        call(EVTCHNOP_INIT_CONTROL)
+    });
+    assert!(answer == 0 && refused > 0, "{answer}, {refused} times refused");
+    w.bed.poke(&w.a, at, &[ExpandArray { array_gfn: RAM + ARRAY }]);
+    assert_eq!(heap::rising(&w.bed, Errno::ENOMEM.to_return(), || call(EVTCHNOP_EXPAND_ARRAY)), (0, 0), "what it needs is there already");
 }

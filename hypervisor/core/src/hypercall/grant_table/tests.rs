@@ -6,7 +6,7 @@ use crate::machine::Machine;
 use crate::machine::fake::Asked;
 use crate::p2m::P2mType;
 use crate::policy::Policy;
-use crate::testbed::{RAM, Testbed};
+use crate::testbed::{RAM, Testbed, heap};
 use guest_abi::grant_table::*;
 use guest_abi::xen::hypercall::GRANT_TABLE_OP;
 use std::vec;
@@ -158,4 +158,36 @@ fn transfer_is_refused() {
     }
     assert_eq!(w.mapped(&w.a, RAM + 1).unwrap().1, P2mType::RamRw);
     w.assert_idle();
+}
+
+#[test]
+fn with_a_full_heap_tables_and_handles_are_refused() {
+    if !heap::is_ours() {
+        return;
+    }
+    let w = World::new();
+    w.grant(&w.a, 9, GTF_PERMIT_ACCESS, 0, 3);
+    let list = Testbed::va(LIST, 0);
+    let status = |at: u64| {
+        let mut bytes = [0; 2];
+        w.bed.machine.read(Testbed::at(&w.dom0, list + at), &mut bytes);
+        i64::from(i16::from_le_bytes(bytes))
+    };
+    // The maptrack table has no page yet.
+    let map = map_op(1, 9, HOLE, GNTMAP_HOST_MAP);
+    let (answer, refused) = heap::rising(&w.bed, GNTST_NO_SPACE.into(), || {
+        w.bed.poke(&w.dom0, list, &[map]);
+        assert_eq!(w.bed.hypercall(&w.dom0, GRANT_TABLE_OP, [GNTTABOP_MAP_GRANT_REF.into(), list, 1, 0, 0]).0, 0);
+        status(core::mem::offset_of!(MapGrantRef, status) as u64)
+    });
+    assert!(answer == 0 && refused > 0, "{answer}, {refused} times refused");
+    let setup = SetupTable { dom: 0x7ff0, nr_frames: 3, status: 0x77, frame_list: 0, ..Default::default() };
+    assert_eq!(w.dom0.grants.frame(2), None);
+    let (answer, refused) = heap::rising(&w.bed, GNTST_GENERAL_ERROR.into(), || {
+        w.bed.poke(&w.dom0, list, &[setup]);
+        assert_eq!(w.bed.hypercall(&w.dom0, GRANT_TABLE_OP, [GNTTABOP_SETUP_TABLE.into(), list, 1, 0, 0]).0, 0);
+        status(core::mem::offset_of!(SetupTable, status) as u64)
+    });
+    assert!(answer != i64::from(GNTST_GENERAL_ERROR) && refused > 0, "{answer}, {refused} times refused");
+    assert_ne!(w.dom0.grants.frame(2), None);
 }

@@ -4,6 +4,7 @@ use super::*;
 use crate::addr::{DomainId, MachineAddr};
 use crate::frames::FrameKind;
 use crate::hypercall::Outcome;
+use crate::testbed::heap;
 use crate::vgic::{HardwareGic, Version};
 use guest_abi::arch_arm::{self as arch, ArchDomainConfig};
 
@@ -285,4 +286,32 @@ fn weight_and_cap_are_read_and_set() {
     assert_eq!(op(get, 0, 0, credit2), (0, 512, 50));
     assert_eq!(op(get, 0, 0, 99).0, Errno::EINVAL.to_return());
     assert_eq!(op(77, 0, 0, credit2).0, Errno::EINVAL.to_return());
+}
+
+#[test]
+fn with_a_full_heap_no_domain_is_made() {
+    if !heap::is_ours() {
+        return;
+    }
+    let bed = Testbed::new(Policy::Silo);
+    let dom0 = bed.domain(0, 1);
+    let enomem = Errno::ENOMEM.to_return();
+    let free = bed.hv.frames.free_pages();
+    let (answer, refused) = heap::rising(&bed, enomem, || {
+        assert_eq!(bed.hv.frames.free_pages(), free);
+        domctl(&bed, &dom0, abi::XEN_DOMCTL_CREATEDOMAIN, 0, &wanted())
+    });
+    assert!(answer == 0 && refused > 0, "{answer}, {refused} times refused");
+    let id = named(&bed, &dom0);
+    for (cmd, payload) in [
+        (abi::XEN_DOMCTL_MAX_VCPUS, abi::MaxVcpus { max: 2 }.as_bytes()),
+        (
+            abi::XEN_DOMCTL_IOMEM_PERMISSION,
+            abi::IomemPermission { first_mfn: 9, nr_mfns: 1, allow_access: 1, ..Default::default() }.as_bytes(),
+        ),
+    ] {
+        bed.hv.passthrough.offer_frames(Mfn(9)..Mfn(10));
+        let (answer, refused) = heap::rising(&bed, enomem, || domctl(&bed, &dom0, cmd, id, payload));
+        assert!(answer == 0 && refused > 0, "{cmd}: {answer}, {refused} times refused");
+    }
 }

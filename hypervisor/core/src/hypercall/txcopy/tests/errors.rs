@@ -3,6 +3,7 @@
 use super::*;
 use crate::addr::Gfn;
 use crate::p2m::P2mType;
+use crate::testbed::heap;
 use guest_abi::errno::Errno::*;
 use guest_abi::xen::MulticallEntry;
 use std::vec;
@@ -318,4 +319,27 @@ fn the_receiver_may_scribble() {
         assert!(answer == 1 || answer == error(EPIPE) || answer == error(EAGAIN), "{answer}");
     }
     w.assert_held(3);
+}
+
+#[test]
+fn with_a_full_heap_channels_and_attachments_are_refused() {
+    if !heap::is_ours() {
+        return;
+    }
+    let enomem = guest_abi::errno::Errno::ENOMEM.to_return();
+    let mut w = World::apart();
+    let at = Testbed::va(ARGS, 16);
+    let create = w.create();
+    let (answer, refused) = heap::rising(&w.bed, enomem, || {
+        w.bed.poke(&w.dom0, at, &[create]);
+        w.op(&w.dom0, TXCOPY_CREATE, at)
+    });
+    assert!(answer == 0 && refused > 0, "{answer}, {refused} times refused");
+    w.channel = w.bed.peek::<Create>(&w.dom0, at, 1)[0].channel;
+    let attach = w.attach();
+    let (answer, refused) = heap::rising(&w.bed, enomem, || {
+        w.bed.poke(&w.a, at, &[attach]);
+        w.op(&w.a, TXCOPY_ATTACH, at)
+    });
+    assert!(answer == 0 && refused > 0, "{answer}, {refused} times refused");
 }
