@@ -265,6 +265,8 @@ impl Suite {
                 options.qemu.extend(described);
                 let mut machine = Machine::start(qemu::command(&options, hypervisor, &modules)?, &log)?;
                 machine.wait_for("SUMMARY", 600).with_context(|| machine.tail())?;
+                // All of the line: what the keys make the hypervisor say could come into its middle.
+                machine.wait_for("\n", 60)?;
                 // The console's input goes to the hypervisor, whose key shows its books.
                 machine.type_keys("\x01\x01\x01A")?;
                 machine.wait_for("*** Serial input to Xen", 60)?;
