@@ -21,8 +21,8 @@ machine() {
 }
 # flow SECONDS [OPTION...]: iperf3 from Dom0 to the DomU, or with -R back.
 flow() { t=$1; shift; iperf3 -c $g -t $t -f k "$@" | grep receiver; }
-# rr KIND COUNT: requests and responses of one byte each.
-rr() { netperf -H $g -t $1 -l -$2; }
+# rr KIND LENGTH: requests and responses of one byte each, for so many seconds or, below zero, so many of them.
+rr() { netperf -H $g -t $1 -l $2; }
 # offload on|off: segmentation offload of both ends.
 offload() { in_domu "ethtool -K eth0 tso $1 gso $1"; for i in xenbr0 $(vif); do ethtool -K $i tso $1 gso $1; done; }
 # vif: the interface to the DomU.

@@ -31,7 +31,8 @@ pub struct Scenario {
     pub name: &'static str,
     /// What it is, for a reader.
     pub title: &'static str,
-    /// Shell commands for Dom0, made of the words of `tests/system/bench/lib.sh`; `$T` is the length in seconds.
+    /// Shell commands for Dom0, made of the words of `tests/system/bench/lib.sh`; `$T` is the length in seconds,
+    /// `$R` that of requests and responses, as netperf has it: seconds, or minus their number.
     pub commands: &'static str,
     /// What is read from it.
     pub metrics: &'static [Metric],
@@ -89,8 +90,8 @@ pub const ALL: &[Scenario] = &[
     quick("udp_tx_16384", "UDP 16 KiB, DomU to Dom0", "flow $T -R -u -b 0 -l 16384", UDP),
     quick("udp_tx_65507", "UDP 64 KiB, DomU to Dom0", "flow $T -R -u -b 0 -l 65507", UDP),
     quick("udp_rx_1400", "UDP 1400 B, Dom0 to DomU", "flow $T -u -b 0 -l 1400", UDP),
-    quick("tcp_rr", "TCP request and response", "rr TCP_RR 4000", TRANSACTIONS),
-    quick("udp_rr", "UDP request and response", "rr UDP_RR 4000", TRANSACTIONS),
+    quick("tcp_rr", "TCP request and response", "rr TCP_RR $R", TRANSACTIONS),
+    quick("udp_rr", "UDP request and response", "rr UDP_RR $R", TRANSACTIONS),
     quick("dds_pub", "ddsperf, published by the DomU", "dds_pub 3", SAMPLES),
     quick("dds_ping", "ddsperf ping from Dom0", "dds_ping 2", LATENCY),
     quick("busy_tcp_tx", "TCP, DomU to Dom0, while a program of Dom0's computes", "spin; flow $T -R; spun", TCP).full(),
@@ -210,7 +211,7 @@ pub const COUNTED: &[Counted] = &[
         name: "tcp_rr",
         title: "TCP request and response",
         per: "transaction",
-        commands: "rr TCP_RR $N",
+        commands: "rr TCP_RR -$N",
         lengths: (500, 1500),
         timed: false,
         full: false,
