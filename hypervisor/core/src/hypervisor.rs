@@ -16,10 +16,9 @@ use crate::sched::{Nanos, SchedId, Scheduler};
 use crate::trace::Trace;
 use crate::vcpu::Vcpu;
 use crate::vgic::HardwareGic;
-use crate::vpl011::Line;
+use crate::vpl011::{LINE, Line};
 use alloc::string::String;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use guest_abi::trace::own::TRC_XENOLITH_INJECT;
@@ -99,12 +98,29 @@ pub struct Build {
     pub date: &'static str,
 }
 
-/// Text at the end of a line.
-struct Said<'a>(&'a mut Vec<u8>);
+/// What a guest says and what goes before it. Not on the heap: a guest may say it when that is full.
+struct Said {
+    bytes: [u8; PREFIX + LINE],
+    len: usize,
+}
 
-impl Write for Said<'_> {
+impl Said {
+    fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+
+    /// Adds bytes; what has no room is left out.
+    fn add(&mut self, bytes: &[u8]) {
+        let room = self.bytes.get_mut(self.len..).unwrap_or_default();
+        let fits = room.len().min(bytes.len());
+        room.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+        self.len += fits;
+    }
+}
+
+impl Write for Said {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.0.extend_from_slice(text.as_bytes());
+        self.add(text.as_bytes());
         Ok(())
     }
 }
@@ -250,21 +266,17 @@ impl Hypervisor {
     /// Writes to the serial console what a guest says on its emulated UART, as a message of the hypervisor's that names the guest; the guest
     /// that has the console's input needs no name.
     pub fn say(&self, domain: &Domain, line: &Line) {
-        let mut said = Vec::new();
-        let begins = self.console.lock().begins_line(line.bytes(), line.verbatim);
-        if said.try_reserve(line.bytes().len() + PREFIX).is_err() {
-            return;
-        }
-        if begins {
-            said.extend_from_slice(b"(XEN) ");
+        let mut said = Said { bytes: [0; PREFIX + LINE], len: 0 };
+        if self.console.lock().begins_line(line.bytes(), line.verbatim) {
+            said.add(b"(XEN) ");
         }
         if !line.verbatim {
-            // There is room: this cannot fail, and asks the heap for nothing.
-            let _ = write!(Said(&mut said), "{}: ", InputTo::Domain(domain.id));
+            // Adding cannot fail.
+            let _ = write!(said, "{}: ", InputTo::Domain(domain.id));
         }
-        said.extend_from_slice(line.bytes());
-        self.machine.console_write(&said);
-        self.console.lock().write(&said);
+        said.add(line.bytes());
+        self.machine.console_write(said.bytes());
+        self.console.lock().write(said.bytes());
     }
 
     /// Logs what a domain other than the control domain says by console_io, line by line: as in Xen it is seen only if option `guest_loglvl`

@@ -50,6 +50,14 @@ pub(crate) fn rising(bed: &Testbed, refused: i64, mut operation: impl FnMut() ->
     }
 }
 
+/// Performs `operation` with no free heap.
+pub(crate) fn full<R>(operation: impl FnOnce() -> R) -> R {
+    HEAP.set_limit(HEAP.allocated()).unwrap();
+    let answer = operation();
+    HEAP.set_limit(usize::MAX).unwrap();
+    answer
+}
+
 #[test]
 fn one_by_one() {
     let output = Command::new(env::current_exe().unwrap()).args(["--test-threads=1", NAMES]).env(OURS, "1").output().unwrap();

@@ -6,7 +6,7 @@ use crate::console::InputTo;
 use crate::machine::Machine;
 use crate::mmio::Size;
 use crate::policy::Policy;
-use crate::testbed::Testbed;
+use crate::testbed::{Testbed, heap};
 use guest_abi::arch_arm::GUEST_PL011_BASE;
 use std::vec;
 
@@ -114,6 +114,24 @@ fn what_it_says_names_it_unless_it_has_the_input() {
     let (len, _) = bed.hv.console.lock().read(None, &mut kept);
     assert_eq!(core::str::from_utf8(&kept[..len]).unwrap(), "(XEN) DOM1: hello\n(XEN) # ls\n(XEN) DOM1: bye\n");
     assert!(bed.hv.uart_read(&domain, Ipa(GUEST_PL011_BASE + 0x1000), Size::Word).is_none());
+}
+
+#[test]
+fn with_a_full_heap_it_is_heard() {
+    if !heap::is_ours() {
+        return;
+    }
+    let bed = bed();
+    bed.hv.console.lock().allocate();
+    let domain = make(&bed, 16 << 12, Enhanced::No).unwrap();
+    let line = std::format!("{}\n", "x".repeat(200));
+    let taken = heap::full(|| line.bytes().filter(|byte| bed.hv.uart_write(&domain, UART, Size::Word, u64::from(*byte))).count());
+    assert_eq!(taken, line.len());
+    let mut kept = [0; 512];
+    let (len, _) = bed.hv.console.lock().read(None, &mut kept);
+    let kept = core::str::from_utf8(&kept[..len]).unwrap();
+    assert_eq!(kept.matches('x').count(), 200, "{kept}");
+    assert_eq!(kept.matches("(XEN) DOM1: ").count(), 2, "{kept}");
 }
 
 #[test]

@@ -3,7 +3,7 @@ use crate::domain::Domain;
 use crate::frames::FrameKind;
 use crate::p2m::P2mType;
 use crate::policy::Policy;
-use crate::testbed::Testbed;
+use crate::testbed::{Testbed, heap};
 use crate::trace::MAX_PAGES;
 use guest_abi::errno::Errno;
 use guest_abi::memory::{AddToPhysmapBatch, RemoveFromPhysmap};
@@ -16,25 +16,23 @@ use std::vec::Vec;
 
 const HOLE: u64 = 0x1000;
 
-fn tbuf(bed: &Testbed, caller: &Arc<Domain>, change: impl FnOnce(&mut TbufOp)) -> (i64, TbufOp) {
-    let mut op = TbufOp::default();
-    change(&mut op);
-    let at = Testbed::va(0, 0);
-    bed.poke(caller, at, &[Sysctl { cmd: XEN_SYSCTL_TBUF_OP, interface_version: XEN_SYSCTL_INTERFACE_VERSION }]);
-    let payload = at + SYSCTL_PAYLOAD_OFFSET as u64;
-    bed.poke(caller, payload, &[op]);
-    let (result, _) = bed.hypercall(caller, hypercall::SYSCTL, [at, 0, 0, 0, 0]);
-    (result, bed.peek(caller, payload, 1).remove(0))
+/// Where the call's structure is.
+const AT: u64 = Testbed::va(0, 0);
+const PAYLOAD: u64 = AT + SYSCTL_PAYLOAD_OFFSET as u64;
+
+fn tbuf(bed: &Testbed, caller: &Arc<Domain>, op: TbufOp) -> i64 {
+    bed.poke(caller, AT, &[Sysctl { cmd: XEN_SYSCTL_TBUF_OP, interface_version: XEN_SYSCTL_INTERFACE_VERSION }]);
+    bed.poke(caller, PAYLOAD, &[op]);
+    bed.hypercall(caller, hypercall::SYSCTL, [AT, 0, 0, 0, 0]).0
 }
 
 fn op(bed: &Testbed, caller: &Arc<Domain>, cmd: u32, size: u32) -> i64 {
-    tbuf(bed, caller, |op| (op.cmd, op.size) = (cmd, size)).0
+    tbuf(bed, caller, TbufOp { cmd, size, ..Default::default() })
 }
 
 fn info(bed: &Testbed, dom0: &Arc<Domain>) -> TbufOp {
-    let (result, info) = tbuf(bed, dom0, |op| op.cmd = XEN_SYSCTL_TBUFOP_GET_INFO);
-    assert_eq!(result, 0);
-    info
+    assert_eq!(op(bed, dom0, XEN_SYSCTL_TBUFOP_GET_INFO, 0), 0);
+    bed.peek(dom0, PAYLOAD, 1).remove(0)
 }
 
 /// Maps a frame of DOMID_XEN into the caller; the entry's own answer.
@@ -69,10 +67,11 @@ fn operations_answer_as_debians_xen() {
     assert_eq!(op(&bed, &dom0, 6, 0), einval);
     let mask = |bitmap, nr_bits| {
         let cpu_mask = XenctlBitmap { bitmap, nr_bits, ..Default::default() };
-        tbuf(&bed, &dom0, |op| (op.cmd, op.cpu_mask) = (XEN_SYSCTL_TBUFOP_SET_CPU_MASK, cpu_mask)).0
+        tbuf(&bed, &dom0, TbufOp { cmd: XEN_SYSCTL_TBUFOP_SET_CPU_MASK, cpu_mask, ..Default::default() })
     };
     assert_eq!((mask(0, 0), mask(0, 8), mask(8, 64), mask(Testbed::va(1, 0), 64)), (0, efault, efault, 0));
-    let masked = tbuf(&bed, &dom0, |op| (op.cmd, op.evt_mask, op.buffer_mfn) = (XEN_SYSCTL_TBUFOP_SET_EVT_MASK, 0x1234, 7));
+    let mask = TbufOp { cmd: XEN_SYSCTL_TBUFOP_SET_EVT_MASK, evt_mask: 0x1234, buffer_mfn: 7, ..Default::default() };
+    let masked: (_, TbufOp) = (tbuf(&bed, &dom0, mask), bed.peek(&dom0, PAYLOAD, 1).remove(0));
     assert_eq!((masked.0, masked.1.evt_mask, masked.1.buffer_mfn), (0, 0x1234, 7));
     let none = info(&bed, &dom0);
     assert_eq!((none.evt_mask, none.buffer_mfn, none.size), (0x1234, 0, 0));
@@ -99,6 +98,22 @@ fn memory_that_is_short_is_not_kept() {
     assert_eq!(op(&bed, &dom0, XEN_SYSCTL_TBUFOP_SET_SIZE, 1), 0);
     assert_eq!(bed.hv.frames.free_pages(), free - 2);
     assert!(bed.hv.frames.audit().is_ok());
+}
+
+#[test]
+fn with_a_full_heap_no_trace_begins() {
+    if !heap::is_ours() {
+        return;
+    }
+    let bed = Testbed::new(Policy::Silo);
+    let dom0 = bed.domain(0, 2);
+    let free = bed.hv.frames.free_pages();
+    let begin = || {
+        assert_eq!(bed.hv.frames.free_pages(), free);
+        op(&bed, &dom0, XEN_SYSCTL_TBUFOP_SET_SIZE, 8)
+    };
+    let (answer, refused) = heap::rising(&bed, Errno::ENOMEM.to_return(), begin);
+    assert!(answer == 0 && refused > 0, "{answer}, {refused} times refused");
 }
 
 #[test]
@@ -139,7 +154,7 @@ fn an_event_that_is_sent_is_recorded() {
     bed.hv.deliver(&guest, notify);
     // Only from here on.
     let mask = |mask| {
-        tbuf(&bed, &dom0, |op| (op.cmd, op.evt_mask) = (XEN_SYSCTL_TBUFOP_SET_EVT_MASK, mask));
+        tbuf(&bed, &dom0, TbufOp { cmd: XEN_SYSCTL_TBUFOP_SET_EVT_MASK, evt_mask: mask, ..Default::default() });
     };
     mask(guest_abi::trace::own::TRC_XENOLITH);
     let table = info(&bed, &dom0).buffer_mfn;
