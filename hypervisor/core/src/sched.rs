@@ -19,11 +19,12 @@ use crate::trace::Trace;
 use crate::vcpu::Vcpu;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
+mod call;
 mod state;
 mod tracing;
 mod unit;
+pub use call::{Asked, Call};
 use state::{Budget, State};
 use unit::{Place, Unit};
 pub use unit::{Runstate, RunstateTimes};
@@ -91,17 +92,6 @@ pub enum Turn {
     GivesUp,
 }
 
-/// What a physical CPU is asked to do before it enters a guest.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Asked {
-    /// Nothing.
-    Nothing,
-    /// To see to it that it looks again at [`Scheduler::deadline`], which has moved.
-    Deadline,
-    /// To call [`Scheduler::schedule`], and that.
-    Schedule,
-}
-
 /// Where a vCPU may run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Affinity {
@@ -118,41 +108,10 @@ pub struct Scheduler {
     calls: Vec<Call>,
 }
 
-/// What is wanted of a CPU before it enters a guest, by other CPUs or by what it does itself.
-pub struct Call {
-    /// [`ASK_SCHEDULE`] and [`ASK_DEADLINE`].
-    asked: AtomicU8,
-    /// When it is to look again, in nanoseconds since boot. Written under the scheduler's lock.
-    deadline: AtomicU64,
-}
-
-const ASK_SCHEDULE: u8 = 1;
-const ASK_DEADLINE: u8 = 2;
-
-impl Call {
-    /// Whether [`Call::take`] has something to tell. One load: what another CPU asks for after it comes with a kick.
-    pub fn is_asked(&self) -> bool {
-        self.asked.load(Ordering::Relaxed) != 0
-    }
-
-    /// What the CPU is asked to do; asks once.
-    pub fn take(&self) -> Asked {
-        if !self.is_asked() {
-            return Asked::Nothing;
-        }
-        match self.asked.swap(0, Ordering::AcqRel) {
-            0 => Asked::Nothing,
-            bits if bits & ASK_SCHEDULE != 0 => Asked::Schedule,
-            _ => Asked::Deadline,
-        }
-    }
-}
-
 impl Scheduler {
     /// A scheduler for `cpus` physical CPUs, none of them online yet.
     pub fn new(cpus: usize, trace: Arc<Trace>) -> Self {
-        let call = || Call { asked: AtomicU8::new(0), deadline: AtomicU64::new(Nanos::MAX) };
-        Self { state: Lock::new(State::new(cpus)), trace, calls: (0..cpus).map(|_| call()).collect() }
+        Self { state: Lock::new(State::new(cpus)), trace, calls: (0..cpus).map(|_| Call::new()).collect() }
     }
 
     /// `cpu` takes part from now on.
@@ -276,7 +235,7 @@ impl Scheduler {
         match state.protected_on(cpu, id, now) {
             // Not before: until then there is nothing to decide.
             Some(until) => self.look_at(cpu, until).then(|| {
-                self.ask_for(cpu, ASK_DEADLINE);
+                self.call(cpu).iter().for_each(|call| call.look_at_deadline());
                 cpu
             }),
             None => {
@@ -349,13 +308,13 @@ impl Scheduler {
 
     /// When `cpu` has to look at its queue and its alarms again, in nanoseconds since boot; `None`: only when it is asked.
     pub fn deadline(&self, cpu: CpuId) -> Option<Nanos> {
-        let at = self.call(cpu)?.deadline.load(Ordering::Relaxed);
+        let at = self.call(cpu)?.deadline();
         (at != Nanos::MAX).then_some(at)
     }
 
     fn set_deadline(&self, cpu: CpuId, at: Nanos) {
         if let Some(call) = self.call(cpu) {
-            call.deadline.store(at, Ordering::Relaxed);
+            call.set_deadline(at);
         }
     }
 
@@ -394,12 +353,8 @@ impl Scheduler {
 
     /// Makes `cpu` call [`Scheduler::schedule`] soon; the caller kicks it.
     pub fn ask(&self, cpu: CpuId) {
-        self.ask_for(cpu, ASK_SCHEDULE);
-    }
-
-    fn ask_for(&self, cpu: CpuId, what: u8) {
         if let Some(call) = self.call(cpu) {
-            call.asked.fetch_or(what, Ordering::Release);
+            call.schedule();
         }
     }
 
