@@ -34,6 +34,7 @@ pub mod mmio;
 pub mod p2m;
 pub mod passthrough;
 pub mod policy;
+mod preempt;
 pub mod psci;
 mod room;
 pub mod runstate;

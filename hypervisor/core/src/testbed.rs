@@ -7,6 +7,7 @@ use crate::clock::Clock;
 use crate::console::ConsoleRing;
 use crate::domain::Domain;
 use crate::domain::create::Config;
+use crate::domain::destroy::Progress;
 use crate::frames::{Frame, FrameKind, FrameTable};
 use crate::guest_memory::{GuestMemory, Stage1};
 use crate::hypercall::{Args, Caller, Outcome, dispatch};
@@ -22,6 +23,7 @@ use std::vec::Vec;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 pub(crate) mod heap;
+pub(crate) mod preempt;
 
 /// The first guest frame of a domain's RAM.
 pub(crate) const RAM: u64 = 0x4_0000;
@@ -49,9 +51,14 @@ impl Stage1 for OneToOne<'_> {
 impl Testbed {
     /// A machine with RAM and no domain.
     pub fn new(policy: Policy) -> Self {
-        let machine = FakeMachine::leak(BASE << 12, PAGES);
-        let table: Vec<Frame> = (0..PAGES).map(|_| Frame::default()).collect();
-        let ram = Mfn(BASE)..Mfn(BASE + PAGES as u64);
+        Self::with_pages(policy, PAGES)
+    }
+
+    /// The same with less RAM, for tests that need many: it is never given back.
+    pub fn with_pages(policy: Policy, pages: usize) -> Self {
+        let machine = FakeMachine::leak(BASE << 12, pages);
+        let table: Vec<Frame> = (0..pages).map(|_| Frame::default()).collect();
+        let ram = Mfn(BASE)..Mfn(BASE + pages as u64);
         let frames = FrameTable::new(machine, core::slice::from_ref(&ram), table.leak());
         frames.give(ram.clone(), false);
         let fixed = Fixed {
@@ -141,14 +148,29 @@ impl Testbed {
     }
 
     /// A hypercall as the guest sees it: repeated until it returns. Also how often it was executed.
-    pub fn hypercall(&self, domain: &Arc<Domain>, number: u64, mut args: Args) -> (i64, u32) {
-        for times in 1..100_000 {
+    pub fn hypercall(&self, domain: &Arc<Domain>, number: u64, args: Args) -> (i64, u32) {
+        self.hypercall_with(domain, number, args, || ())
+    }
+
+    /// The same, and what happens each time before it goes on.
+    pub fn hypercall_with(&self, domain: &Arc<Domain>, number: u64, mut args: Args, mut meanwhile: impl FnMut()) -> (i64, u32) {
+        for times in 1..20_000 {
             match self.hvc(domain, number, args) {
                 Outcome::Return(value) => return (value, times),
                 Outcome::Again(next) => args = next,
             }
+            if preempt::forced().is_some() {
+                self.hv.audit().unwrap();
+            }
+            meanwhile();
         }
         panic!("hypercall {number} with {args:x?} does not end");
+    }
+
+    /// Ends a domain, with nothing between the pieces.
+    pub fn destroy(&self, domain: &Arc<Domain>) {
+        let pieces = (0..20_000).find(|_| self.hv.destroy(domain) == Progress::Done);
+        assert!(pieces.is_some(), "domain {} does not end", domain.id.0);
     }
 
     /// References on a page.
@@ -162,7 +184,7 @@ impl Testbed {
     }
 
     /// A virtual address in RAM page `n`.
-    pub fn va(n: u64, offset: u64) -> u64 {
+    pub const fn va(n: u64, offset: u64) -> u64 {
         (RAM + n) * PAGE_SIZE + offset
     }
 }

@@ -80,6 +80,8 @@ fn send(hv: &Hypervisor, caller: &Caller<'_>, args: &Args) -> Outcome {
     let [_, handle, bytes, flags, progress] = *args;
     let earlier = progress >> TAKEN_SHIFT;
     match send_some(hv, caller, handle, bytes, flags, progress) {
+        // What earlier steps took is told, what ended the call the next one finds.
+        Err(Errno::ENOENT | Errno::EPIPE) if earlier > 0 => Outcome::Return(earlier as i64),
         Err(errno) => Err(errno).into(),
         Ok((sent, offset)) => {
             let taken = earlier + u64::from(sent.taken);

@@ -6,11 +6,13 @@ use super::plan::{NoBuffers, Plan};
 use super::ring::Ring;
 use crate::addr::{Gfn, MachineAddr, Mfn, PAGE_SIZE};
 use crate::machine::Machine;
+use crate::preempt::steps;
 use guest_abi::errno::Errno;
-/// Work done before the sender may take an interrupt, in bytes copied; the packet that reaches it is finished.
-const BUDGET: u32 = 64 << 10;
-/// What a packet, or a slot, costs apart from its bytes.
+
+/// What a packet, or a slot, costs apart from its bytes, in bytes copied.
 const FIXED_COST: u32 = 512;
+/// Work done before the sender may take an interrupt, in empty packets; the packet that reaches it is finished.
+const BUDGET: u32 = (64 << 10) / FIXED_COST;
 
 /// One channel, under its lock.
 pub struct Channel<P> {
@@ -131,7 +133,7 @@ impl<P> Channel<P> {
             if batch.is_done() {
                 break End::Done;
             }
-            if work >= BUDGET {
+            if work >= steps(BUDGET) * FIXED_COST {
                 break End::Budget;
             }
             work += FIXED_COST;

@@ -2,6 +2,7 @@
 
 mod errors;
 mod model;
+mod preempted;
 mod sending;
 mod teardown;
 
