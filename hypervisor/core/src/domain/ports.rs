@@ -5,6 +5,7 @@ use super::destroy::Progress;
 use crate::addr::Mfn;
 use crate::evtchn::{self, Closed, Closer, EventError};
 use crate::hypervisor::Hypervisor;
+use crate::preempt::steps;
 
 /// Ports closed before the caller may take an interrupt.
 const BUDGET: u32 = 512;
@@ -31,7 +32,7 @@ impl Hypervisor {
     /// [`EventError::PortsOpen`]: some were opened meanwhile.
     pub(crate) fn close_ports(&self, domain: &Domain, closer: Closer) -> Result<Progress, EventError> {
         let start = domain.events.reset_cursor();
-        let stop = start.saturating_add(BUDGET).min(domain.events.port_count());
+        let stop = start.saturating_add(steps(BUDGET)).min(domain.events.port_count());
         for port in start..stop {
             // Most are not open; some may be the hypervisor's own.
             let _ = self.close_port(domain, port, closer);

@@ -3,6 +3,7 @@
 use super::{Caller, Outcome};
 use crate::guest_memory::GuestPtr;
 use crate::hypervisor::Hypervisor;
+use crate::preempt::steps;
 use guest_abi::console::{CONSOLEIO_READ, CONSOLEIO_WRITE};
 use guest_abi::errno::Errno;
 
@@ -18,7 +19,7 @@ pub fn console_io(hv: &Hypervisor, caller: &Caller<'_>, cmd: u32, count: u32, bu
     }
     let buffer = GuestPtr::<u8>::new(buffer);
     let mut bytes = [0; BUDGET];
-    let wanted = (count as usize).min(BUDGET);
+    let wanted = (count as usize).min(steps(BUDGET));
     match cmd {
         CONSOLEIO_WRITE => {
             let chunk = bytes.get_mut(..wanted).unwrap_or_default();

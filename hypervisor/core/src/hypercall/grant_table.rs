@@ -17,6 +17,7 @@ use crate::domain::Domain;
 use crate::gnttab::GrantError;
 use crate::guest_memory::GuestPtr;
 use crate::hypervisor::Hypervisor;
+use crate::preempt::steps;
 use alloc::sync::Arc;
 use guest_abi::errno::Errno;
 use guest_abi::grant_table as abi;
@@ -94,7 +95,7 @@ impl Call<'_, '_> {
     /// Performs up to `budget` operations: each is held, so that its answer can be written, before it is done. Up to `at_once` of them that lie
     /// in one page are held together: more than 1 only for operations that map nothing, for they could take away that page.
     fn each<T: FromBytes + IntoBytes + Immutable>(&self, budget: u32, at_once: u32, mut perform: impl FnMut(&mut T)) -> Outcome {
-        let now = self.count.min(budget);
+        let now = self.count.min(steps(budget));
         let mut done = 0;
         while done < now {
             let held = match self.at(done).and_then(|at| Ok(self.caller.memory.pin_some::<T>(at, at_once.min(now - done))?)) {

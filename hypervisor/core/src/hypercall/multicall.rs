@@ -3,6 +3,7 @@
 use super::{Caller, Outcome};
 use crate::guest_memory::GuestPtr;
 use crate::hypervisor::Hypervisor;
+use crate::preempt::steps;
 use guest_abi::errno::Errno;
 use guest_abi::xen::{MulticallEntry, hypercall};
 
@@ -13,7 +14,8 @@ const BUDGET: u64 = 32;
 #[inline(never)]
 pub fn multicall(hv: &Hypervisor, caller: &Caller<'_>, list: u64, count: u64) -> Outcome {
     let entries = GuestPtr::<MulticallEntry>::new(list);
-    for i in 0..count.min(BUDGET) {
+    let now = count.min(steps(BUDGET));
+    for i in 0..now {
         let step = (|| {
             let at = entries.offset(i).ok_or(Errno::EFAULT)?;
             let entry = caller.memory.pin(at)?;
@@ -42,7 +44,7 @@ pub fn multicall(hv: &Hypervisor, caller: &Caller<'_>, list: u64, count: u64) ->
             }
         }
     }
-    if count > BUDGET { again(entries, BUDGET, count) } else { Outcome::Return(0) }
+    if count > now { again(entries, now, count) } else { Outcome::Return(0) }
 }
 
 fn again(entries: GuestPtr<MulticallEntry>, done: u64, count: u64) -> Outcome {

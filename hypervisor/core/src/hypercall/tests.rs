@@ -2,6 +2,7 @@
 
 mod guest;
 mod model;
+mod preempted;
 mod privileged;
 
 use crate::domain::Domain;

@@ -3,6 +3,7 @@
 use super::{Request, Step};
 use crate::addr::{Gfn, PAGE_SIZE};
 use crate::domain::Domain;
+use crate::preempt::steps;
 use alloc::sync::Arc;
 use guest_abi::domctl as abi;
 use guest_abi::errno::Errno;
@@ -27,7 +28,7 @@ pub fn cache_flush(request: &Request<'_>, domain: &Arc<Domain>) -> Result<Step, 
     if wanted.nr_pfns == 0 {
         return Ok(Step::Done(0));
     }
-    let now = wanted.nr_pfns.min(BUDGET);
+    let now = wanted.nr_pfns.min(steps(BUDGET));
     for gfn in (wanted.start_pfn..).take(now as usize) {
         if let Some(mfn) = domain.p2m.get_ram(&request.hv.frames, Gfn(gfn), false) {
             request.hv.machine.clean_invalidate(mfn.address(), PAGE_SIZE as usize);

@@ -3,6 +3,7 @@
 use super::{BUDGET, CMD_BITS, Call};
 use crate::addr::{MachineAddr, Mfn, PAGE_SIZE, Vmid};
 use crate::hypercall::Outcome;
+use crate::preempt::steps;
 use guest_abi::errno::Errno;
 use guest_abi::grant_table::{self as abi, CacheFlush};
 
@@ -11,7 +12,7 @@ const ENTRIES: u32 = 1 << CMD_BITS;
 
 /// Flushes for each operation; the first that is refused ends the list. `progress`: where the search for the first one's grant goes on.
 pub(super) fn cache_flush(call: &Call<'_, '_>, progress: u32) -> Outcome {
-    let now = call.count.min(BUDGET);
+    let now = call.count.min(steps(BUDGET));
     let mut from = progress;
     for i in 0..now {
         match call.at(i).and_then(|at| Ok(call.caller.memory.read(at)?)).and_then(|op| flush(call, &op, &mut from)) {

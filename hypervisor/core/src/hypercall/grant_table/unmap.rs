@@ -8,6 +8,7 @@ use crate::domain::Domain;
 use crate::gnttab::{GrantError, Handle, MapEntry};
 use crate::guest_memory::Pinned;
 use crate::hypercall::Outcome;
+use crate::preempt::steps;
 use alloc::sync::Arc;
 use guest_abi::errno::Errno;
 use guest_abi::grant_table::{self as abi, UnmapGrantRef};
@@ -32,7 +33,7 @@ struct Pending<'a> {
 }
 
 pub(super) fn unmap(call: &Call<'_, '_>, replacement: Replacement) -> Outcome {
-    let now = call.count.min(BATCH);
+    let now = call.count.min(steps(BATCH));
     let mut batch = [const { None }; BATCH as usize];
     let fetched = fetch(call, now, &mut batch);
     let mapper = call.caller.domain;

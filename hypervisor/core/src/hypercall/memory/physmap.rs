@@ -8,6 +8,7 @@ use crate::hypercall::Answer;
 use crate::hypercall::sysctl::TRACE_OWNER;
 use crate::p2m::P2mType;
 use crate::policy;
+use crate::preempt::steps;
 use alloc::sync::Arc;
 use guest_abi::errno::Errno;
 use guest_abi::memory as abi;
@@ -79,7 +80,7 @@ pub(super) fn add_batch(call: &Call<'_, '_>) -> Result<Step, Errno> {
 
     let (idxs, gpfns) = (GuestPtr::<u64>::new(wanted.idxs), GuestPtr::<u64>::new(wanted.gpfns));
     let errs = GuestPtr::<i32>::new(wanted.errs);
-    let end = size.min(call.done + BUDGET);
+    let end = size.min(call.done + steps(BUDGET));
     for i in call.done..end {
         let idx = call.caller.memory.read(idxs.offset(i).ok_or(Errno::EFAULT)?)?;
         let gpfn = call.caller.memory.read(gpfns.offset(i).ok_or(Errno::EFAULT)?)?;

@@ -10,6 +10,7 @@ use crate::guest_memory::GuestPtr;
 use crate::hypercall::{Answer, Outcome};
 use crate::p2m::{Mapping, P2mError, P2mType};
 use crate::policy;
+use crate::preempt::steps;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use guest_abi::errno::Errno;
@@ -69,7 +70,7 @@ impl Call<'_, '_> {
 
     /// Does `each` extent, given its number, until it fails or the budget is used up.
     fn for_extents(&self, extents: &Extents, mut each: impl FnMut(u64) -> Option<()>) -> Outcome {
-        let mut budget = BUDGET;
+        let mut budget = steps(BUDGET);
         for i in self.done..extents.count {
             if budget == 0 {
                 return self.again(i);
@@ -205,7 +206,7 @@ pub(super) fn decrease(call: &Call<'_, '_>) -> Outcome {
             Some(())
         });
     }
-    let end = extents.count.min(call.done.saturating_add(BUDGET));
+    let end = extents.count.min(call.done.saturating_add(steps(BUDGET)));
     let mut i = call.done;
     while i < end {
         // The list is read before the stage 2 is locked: reading it may walk the same one.

@@ -6,6 +6,7 @@ use crate::addr::{DomainId, Gfn};
 use crate::guest_memory::GuestPtr;
 use crate::p2m::P2mType;
 use crate::policy;
+use crate::preempt::steps;
 use core::mem::offset_of;
 use guest_abi::errno::Errno;
 use guest_abi::memory::{self as abi, AcquireResource};
@@ -45,7 +46,7 @@ pub(super) fn acquire(call: &Call<'_, '_>) -> Result<Step, Errno> {
     }
 
     let list = GuestPtr::<u64>::new(wanted.frame_list);
-    let end = count.min(call.done + BUDGET);
+    let end = count.min(call.done + steps(BUDGET));
     // Grows the table at once to what is wanted.
     physmap::grant_frame(call, &domain, wanted.frame + end - 1)?;
     let mut gfns = [0u64; BUDGET as usize];

@@ -5,7 +5,6 @@
 
 use super::*;
 use crate::addr::{Gfn, MachineAddr, Mfn};
-use crate::domain::destroy::Progress;
 use crate::evtchn::Binding;
 use crate::frames::FrameKind;
 use crate::machine::Machine;
@@ -299,7 +298,7 @@ impl World {
                 self.alive[domain] = false;
                 self.close_all(domain);
                 self.events[domain].info = None;
-                while self.bed.hv.destroy(&self.domains[domain]) == Progress::More {}
+                self.bed.destroy(&self.domains[domain]);
                 self.maps[domain].clear();
                 self.pages.values_mut().filter(|page| page.owner == domain).for_each(|page| page.allocated = false);
             }

@@ -1,5 +1,4 @@
 use super::*;
-use crate::domain::destroy::Progress;
 use crate::machine::fake::Asked;
 
 #[test]
@@ -82,7 +81,7 @@ fn an_interrupt_is_given_as_xen_gives_it() {
     // It comes to the domain, and goes with it.
     assert_eq!(domain.vgic.raise_physical_spi(34), Ok(crate::vgic::VcpuSet::EMPTY), "not enabled yet");
     let _ = bed.machine.take_asked();
-    while bed.hv.destroy(&domain) == Progress::More {}
+    bed.destroy(&domain);
     let asked = bed.machine.take_asked();
     let place = |what: Asked| asked.iter().position(|asked| *asked == what).unwrap_or_else(|| panic!("{what:?} was not asked"));
     assert!(place(Asked::SpiEnabled(34, false)) < place(Asked::SpiDeactivate(34)));
@@ -99,7 +98,7 @@ fn an_interrupt_is_free_before_its_domain_is_buried() {
     assert_eq!(bind(&bed, &dom0, abi::XEN_DOMCTL_BIND_PT_IRQ, 1, [34, abi::PT_IRQ_TYPE_SPI, 34]), 0);
     let held = bed.ram(&domain, 0);
     assert!(bed.hv.frames.get(held, domain.vmid));
-    while bed.hv.destroy(&domain) == Progress::More {}
+    bed.destroy(&domain);
     assert!(bed.hv.domains.get(domain.id).is_some(), "a page of it is held");
     assert_eq!(bed.hv.passthrough.owner(34), None);
     // The next one keeps it when the dead one is buried.
